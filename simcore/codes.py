@@ -1,0 +1,172 @@
+"""Integer codes shared by scenario, engines and tables. Every number here is part of the event log.
+
+Kinds are listed in the order in which events at one instant run (DESIGN: a total order of events).
+"""
+
+from enum import IntEnum
+
+#: Step number of the draws that belong to no step of an operation.
+BORDER = 4095
+
+#: Key of the rendezvous hashing that spreads cache keys over replicas.
+CACHE_SALT = 0x6D656E64
+
+
+class Kind(IntEnum):
+    """Kind of a calendar entry; the smallest of equal times runs first."""
+
+    FAULT = 1  #: a modulation changes its value
+    ACTION = 2  #: an action takes effect
+    REPLICA = 3  #: a replica is killed, comes up, crashes, or ends its drain
+    CPU = 4  #: the processor-sharing job of a span completes
+    DELAY = 5  #: a delay step of a span ends
+    REPLY = 6  #: a reply reaches the caller
+    GRANT = 7  #: a reserved thread is handed to a queued span
+    ARRIVE = 8  #: a span reaches a replica
+    ROOT = 9  #: the workload offers a request
+    RETRY = 10  #: a back-off ends
+    TIMEOUT = 11  #: a caller gives up on an attempt
+
+
+class Event(IntEnum):
+    """What a row of the event log says."""
+
+    OFFERED = 1  #: a request reaches the border; aux = operation
+    SHED = 2  #: a request is refused by ``limit_traffic``
+    SENT = 3  #: an attempt is sent; aux = replica id, -1 if none is eligible
+    ARRIVED = 4  #: a span is at its replica; aux = replica id
+    REJECTED = 5  #: the queue is full; aux = replica id
+    REFUSED = 6  #: the replica is not there; aux = replica id
+    STARTED = 7  #: a span has its thread; aux = replica id
+    CPU_DONE = 8  #: aux = step number
+    DELAY_DONE = 9  #: aux = step number
+    HIT = 10  #: a cache answers; aux = cache key
+    MISS = 11  #: a cache has no live entry; aux = cache key
+    FILLED = 12  #: an entry is written; aux = cache key
+    FINISHED = 13  #: a span ends; aux = status
+    REPLIED = 14  #: the reply reaches the caller; aux = status
+    TIMED_OUT = 15  #: the caller gives up; aux = attempt
+    BACKOFF = 16  #: the caller waits before a retry; aux = the failed attempt
+    KILLED = 17  #: a span dies with its replica; aux = replica id
+    REPLICA_UP = 18  #: span = replica id
+    REPLICA_DOWN = 19  #: span = replica id; aux = cause (Down)
+    REPLICA_DRAINING = 20  #: span = replica id
+    REPLICA_GONE = 21  #: span = replica id; its drain is over
+    FAULT_CHANGE = 22  #: span = modulation; aux = index of the change
+    ACTION_DONE = 23  #: span = number of the action; aux = action code
+
+
+class Status(IntEnum):
+    """How a span or an attempt ended."""
+
+    OK = 0
+    ERROR = 1  #: the span itself failed (fault, poisoned entry)
+    DEPENDENCY = 2  #: a call of it failed after all its attempts
+    REJECTED = 3  #: queue full
+    REFUSED = 4  #: replica not there
+    UNAVAILABLE = 5  #: no eligible replica
+    RESET = 6  #: killed with its replica
+    TIMEOUT = 7  #: the caller gave up
+
+
+class Down(IntEnum):
+    """Why a replica went down."""
+
+    RESTART = 0
+    CRASH = 1
+    OOM = 2
+
+
+class ReplicaState(IntEnum):
+    """State of a replica."""
+
+    STARTING = 0
+    UP = 1
+    DRAINING = 2
+    GONE = 3
+
+
+class Param(IntEnum):
+    """A model parameter that a modulation scales or sets. ``OK`` and below scale, the rest say what they do."""
+
+    SPEED = 0  #: x speed of a replica
+    CORES = 1  #: x cores of a replica (background load takes the rest)
+    DEMAND = 2  #: x CPU demand of a replica's steps
+    DELAY = 3  #: x delay steps of a replica
+    NETWORK = 4  #: x network latency to and from a replica
+    OK = 5  #: x probability that a span of a replica does not fail by itself
+    TIMEOUT = 6  #: x timeout of the calls that a service makes
+    LEAK = 7  #: + bytes that a finished span leaves behind
+    CRASH = 8  #: seconds from start to crash, smallest positive one wins
+    SURGE = 9  #: extra arrivals, as a share of the base rate
+    FLUSH = 10  #: one shot: every cache entry of the replica is gone
+    POISON = 11  #: one shot: a share of the resident entries turns wrong and never expires
+    DEPLOY = 12  #: one shot: a new version, rolled out replica by replica
+    CONFIG = 13  #: one shot: a change of configuration (a marker, seen by the agent)
+
+
+class Place(IntEnum):
+    """Where a fault lives; replacing the place heals it (FIELD: fault catalogue)."""
+
+    PROCESS = 0  #: processes that run at onset: gone from a replica once it restarts
+    NODE = 1  #: the replica's node: stays through restarts
+    VERSION = 2  #: the version current at onset: gone from a replica once it runs an older one
+    CONFIG = 3  #: the configuration of the service: gone with a rollback
+    CONTENT = 4  #: what the cache holds
+    WORKLOAD = 5  #: the users
+    OUTSIDE = 6  #: beyond the reach of every action
+
+
+class ActionCode(IntEnum):
+    """Actions as the engines know them."""
+
+    NOOP = 0
+    RESTART = 1  #: all replicas of a service, one after the other
+    SCALE = 2  #: amount = replicas to add (negative: to drain)
+    CLEAR_CACHE = 3
+    LIMIT_TRAFFIC = 4  #: amount = admitted fraction
+    QUARANTINE = 5  #: replica = ordinal within the service
+    RELEASE = 6
+    ROLLBACK = 7
+
+
+class Purpose(IntEnum):
+    """What a draw decides; part of its key."""
+
+    WORK = 0
+    CHOICE = 1
+    LATENCY_OUT = 2
+    LATENCY_BACK = 3
+    ERROR = 4
+    JITTER = 5
+    ADMIT = 6
+    ARRIVAL = 7
+    THIN = 8
+    POPULARITY = 9
+    POISON = 10
+    CRASH = 11
+
+
+class Dist(IntEnum):
+    """Distribution of a service demand, latency or gap; all have the stated mean."""
+
+    CONSTANT = 0
+    EXPONENTIAL = 1
+    LOGNORMAL = 2
+    GAMMA = 3
+
+
+class StepCode(IntEnum):
+    """Step of an operation."""
+
+    CPU = 0
+    DELAY = 1
+    CALL = 2
+    CACHED = 3
+
+
+class BalancerCode(IntEnum):
+    """How a caller picks a replica."""
+
+    ROUND_ROBIN = 0
+    LEAST_OUTSTANDING = 1

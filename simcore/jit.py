@@ -1,0 +1,126 @@
+"""The one place that calls Numba's ``njit``.
+
+Numba's disk cache looks at the file of the decorated function only, so an edit of a callee or a
+constant in another file would silently keep the old machine code. Here every kernel module gets a
+cache folder named by a hash of its own source and of all our modules that it imports, directly or not.
+"""
+
+__all__ = ["bits_of", "cache_root", "float_of", "njit", "prange"]
+
+import functools
+import hashlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba import prange
+from numba.core import types
+from numba.extending import intrinsic
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_HOUSE = Path(__file__).resolve().parent.parent
+_IMPORT = re.compile(r"^\s*from\s+((?:simcore|agent|tests|bench)[\w.]*)\s+import\s+(\(?[\w ,\n]+)", re.MULTILINE)
+
+
+def cache_root() -> Path:
+    """Return the folder under which compiled kernels are kept (``MENDSIM_CACHE_DIR`` overrides it)."""
+    named = os.environ.get("MENDSIM_CACHE_DIR")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    root = (Path(base) if base else Path.home() / ".cache") / "mendsim"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            return root
+    except OSError:
+        return Path(tempfile.gettempdir()) / f"mendsim-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+
+
+@functools.cache
+def _root() -> Path:
+    return cache_root()
+
+
+def _files_of(module: str) -> list[Path]:
+    path = _HOUSE.joinpath(*module.split("."))
+    return [p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()]
+
+
+@functools.cache
+def _imports(path: Path) -> tuple[Path, ...]:
+    found: list[Path] = []
+    for module, names in _IMPORT.findall(path.read_text(encoding="utf-8")):
+        found += _files_of(module)
+        for name in re.findall(r"\w+", names):
+            found += _files_of(f"{module}.{name}")
+    return tuple(found)
+
+
+@functools.cache
+def _sources_key(path: Path) -> str:
+    seen: set[Path] = set()
+    todo = [path, Path(__file__).resolve()]
+    while todo:
+        here = todo.pop()
+        if here not in seen:
+            seen.add(here)
+            todo += _imports(here)
+    digest = hashlib.sha256()
+    for source in sorted(seen):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def njit(function: F | None = None, *, parallel: bool = False, inline: bool = False) -> Any:
+    """Compile a kernel with the house's options: cached, GIL released, IEEE arithmetic as written.
+
+    Parameters
+    ----------
+    function
+        The kernel; left out when options are given.
+    parallel
+        Whether ``prange`` in it runs on threads.
+    inline
+        Tell LLVM to inline it into its callers: for helpers of a few lines and for parts of a loop with one caller.
+    """
+
+    def wrap(kernel: F) -> Any:
+        path = Path(sys.modules[kernel.__module__].__file__ or kernel.__code__.co_filename).resolve()
+        numba.config.CACHE_DIR = str(_root() / _sources_key(path))
+        return numba.njit(
+            cache=True,
+            nogil=True,
+            fastmath=False,
+            error_model="numpy",
+            parallel=parallel,
+            forceinline=inline,
+        )(kernel)
+
+    return wrap if function is None else wrap(function)
+
+
+@intrinsic
+def bits_of(typingctx: Any, x: Any) -> Any:
+    """Return the bits of a float64 as int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(types.int64))
+
+    return types.int64(types.float64), codegen
+
+
+@intrinsic
+def float_of(typingctx: Any, x: Any) -> Any:
+    """Return the float64 that has the bits of an int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(types.float64))
+
+    return types.float64(types.int64), codegen

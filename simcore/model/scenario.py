@@ -1,0 +1,421 @@
+"""What people write: the scenario, as frozen pydantic models. Every time is in seconds unless a name says otherwise.
+
+Numbering, relied on by both engines: services, operations and call sites are numbered in file order; operations
+run over services then operations; call sites over operations then steps, pre-order (a ``cached`` step's lookup
+comes before the calls inside it). A step's number counts its operation's steps in the same pre-order.
+"""
+
+__all__ = [
+    "ActionSpec", "Cache", "Cached", "CachedStep", "Call", "CallStep", "CpuStep", "DelayStep", "Demand", "Entry",
+    "FaultDraw", "Faults", "Keys", "Latency", "Memory", "Noise", "Numbered", "Observation", "Operation", "Range",
+    "Replicas", "Scenario", "Service", "Slo", "Step", "Timing", "Workload",
+]  # fmt: skip
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+DistName = Literal["constant", "exponential", "lognormal", "gamma"]
+
+
+class Spec(BaseModel):
+    """Base of every part of a scenario: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Range(Spec):
+    """A uniform range; equal ends give a constant."""
+
+    min: float
+    max: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Range":
+        if not self.min <= self.max:
+            raise ValueError(f"min must be <= max, got {self.min} and {self.max}")
+        return self
+
+
+class Demand(Spec):
+    """A random amount with a stated mean."""
+
+    mean_s: NonNegative
+    dist: DistName = "exponential"
+    sigma: Annotated[float, Field(gt=0, le=4)] = 0.5
+    """Lognormal only: standard deviation of the logarithm."""
+    shape: Annotated[float, Field(ge=0.05, le=1000)] = 2.0
+    """Gamma only: shape parameter."""
+
+
+class Latency(Demand):
+    """One-way network latency."""
+
+    mean_s: NonNegative = 0.0
+    dist: DistName = "constant"
+
+
+class Call(Spec):
+    """A synchronous call of another operation; holds the caller's thread until the reply."""
+
+    to: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
+    """``service.operation``."""
+    probability: Fraction = 1.0
+    timeout_s: Positive = 30.0
+    """Per attempt."""
+    retries: Annotated[int, Field(ge=0, le=20)] = 0
+    backoff_s: NonNegative = 0.05
+    """Wait before the first retry; doubled for each further one."""
+    backoff_limit_s: NonNegative = 5.0
+    jitter: Fraction = 0.5
+    """The wait is shortened by up to this fraction."""
+    network: Latency | None = None
+    """One-way latency; the scenario's ``network`` if absent."""
+    required: bool = True
+    """Whether the caller fails when the call does; otherwise it goes on without."""
+
+
+class Keys(Spec):
+    """Popularity of the cache keys: Zipf, key 0 the most popular."""
+
+    count: Annotated[int, Field(ge=1, le=1_000_000)]
+    zipf: Annotated[float, Field(ge=0, le=5)] = 1.0
+
+
+class Cached(Call):
+    """A look-aside cache read: call the cache; on a miss, or if that call fails, run ``steps`` and fill the key.
+
+    The lookup is tried again like any call; its failure is never the caller's (the inner steps run instead).
+    The fill happens at the instant at which the inner steps finish, at the replica that then owns the key.
+    """
+
+    keys: Keys
+    steps: Annotated[list["Step"], Field(max_length=64)] = []
+
+
+class CpuStep(Spec):
+    """CPU demand, served by processor sharing on the replica's cores."""
+
+    cpu: Demand
+
+
+class DelayStep(Spec):
+    """Pure latency; holds the thread, not the CPU."""
+
+    delay: Demand
+
+
+class CallStep(Spec):
+    """A synchronous call."""
+
+    call: Call
+
+
+class CachedStep(Spec):
+    """A look-aside cache read."""
+
+    cached: Cached
+
+
+_STEPS = ("cpu", "delay", "call", "cached")
+
+
+def _step_tag(value: Any) -> str | None:
+    keys = value.keys() if isinstance(value, dict) else type(value).model_fields.keys()
+    found = [name for name in _STEPS if name in keys]
+    return found[0] if len(found) == 1 else None
+
+
+Step = Annotated[
+    Annotated[CpuStep, Tag("cpu")]
+    | Annotated[DelayStep, Tag("delay")]
+    | Annotated[CallStep, Tag("call")]
+    | Annotated[CachedStep, Tag("cached")],
+    Discriminator(
+        _step_tag,
+        custom_error_type="step_kind",
+        custom_error_message="a step must have exactly one of the keys cpu, delay, call, cached",
+    ),
+]
+
+Cached.model_rebuild()
+
+
+class Operation(Spec):
+    """A small program that a span walks through."""
+
+    steps: Annotated[list[Step], Field(max_length=64)] = []
+
+
+class Memory(Spec):
+    """Memory of a replica, in whole bytes; above the limit the replica is killed."""
+
+    base_bytes: Annotated[int, Field(ge=0, le=2**50)] = 200_000_000
+    per_span_bytes: Annotated[int, Field(ge=0, le=2**40)] = 1_000_000
+    """Held by every span at the replica, queued or running."""
+    limit_bytes: Annotated[int, Field(ge=1, le=2**50)] = 2_000_000_000
+    leak_bytes: Annotated[int, Field(ge=0, le=2**40)] = 0
+    """Left behind by every finished span."""
+
+
+class Cache(Spec):
+    """Makes a service a cache: each replica owns a shard with exact LRU."""
+
+    slots: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Entries per replica."""
+    ttl_s: Positive = 300.0
+    """Counted from the fill, tested at lookup: an entry is live while now < fill + ttl."""
+
+
+class Replicas(Spec):
+    """Bounds for ``scale``."""
+
+    initial: Annotated[int, Field(ge=1, le=200)] = 1
+    min: Annotated[int, Field(ge=1, le=200)] = 1
+    max: Annotated[int, Field(ge=1, le=200)] = 10
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Replicas":
+        if not self.min <= self.initial <= self.max:
+            raise ValueError(f"min <= initial <= max must hold, got {self.min}, {self.initial}, {self.max}")
+        return self
+
+
+class Service(Spec):
+    """Replicas behind a load balancer."""
+
+    replicas: Replicas = Replicas()
+    threads: Annotated[int, Field(ge=1, le=10_000)] = 16
+    cores: Positive = 1.0
+    speed: Positive = 1.0
+    queue: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    """Spans that may wait for a thread at one replica; more are rejected at once."""
+    balancer: Literal["round_robin", "least_outstanding"] = "round_robin"
+    startup_s: NonNegative = 5.0
+    drain_s: NonNegative = 10.0
+    """Longest time a draining replica may finish its work."""
+    memory: Memory = Memory()
+    cache: Cache | None = None
+    operations: Annotated[dict[Name, Operation], Field(min_length=1)]
+
+
+class Timing(Spec):
+    """The control loop's clock."""
+
+    step_s: Positive = 5.0
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 240
+    burn_in_steps: Annotated[int, Field(ge=0, le=10_000)] = 12
+    """Unrecorded control steps before time 0 that warm caches and queues."""
+    follow_up_steps: Annotated[int, Field(ge=1, le=100_000)] = 120
+    """Follow-up after the onset, the same for every run."""
+
+
+class Slo(Spec):
+    """What the users were promised."""
+
+    latency_s: Positive = 0.5
+    """A request is good if it is answered without error within this time."""
+    p95_s: Positive = 0.4
+    """A step violates the SLO if the p95 at the client is above this ..."""
+    bad_frac: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """... or if more than this fraction of the offered requests is bad."""
+    objective: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """Promised fraction of good requests; the error budget is 1 - objective."""
+
+
+class Entry(Spec):
+    """One class of requests."""
+
+    operation: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
+    weight: Positive = 1.0
+
+
+class Workload(Spec):
+    """Open arrivals at the system's border."""
+
+    rate_rps: Positive
+    entries: Annotated[list[Entry], Field(min_length=1, max_length=64)]
+    timeout_s: Positive = 10.0
+    """The client's patience; also the latency of a request that was not answered."""
+    arrivals: Literal["poisson", "grid"] = "poisson"
+    """``grid``: one arrival every 1 / peak rate, thinned like the Poisson stream."""
+    shape: Literal["constant", "sinusoidal", "step", "burst"] = "constant"
+    amplitude: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Sinusoidal only: relative swing."""
+    period_s: Positive = 1200.0
+    """Sinusoidal only."""
+    random_phase: bool = True
+    """Sinusoidal only: a phase per run, drawn; otherwise 0."""
+    factor: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Step and burst: multiple of the rate."""
+    from_s: float = 0.0
+    """Step and burst: start."""
+    until_s: float = 0.0
+    """Burst: end."""
+
+
+class Noise(Spec):
+    """Harmless events in all runs, so that a change is not proof of a fault. Rates per simulated hour."""
+
+    deploys_per_hour: NonNegative = 0.0
+    """Benign deploys, each at a service drawn uniformly: a rolling restart with a demand within +-3 %."""
+    config_changes_per_hour: NonNegative = 0.0
+    """Benign changes of configuration: the timeouts of a service's calls change by up to 10 %."""
+    bursts_per_hour: NonNegative = 0.0
+    burst_s: Range = Range(min=10, max=20)
+    burst_factor: Range = Range(min=1.1, max=1.3)
+
+
+class FaultDraw(Spec):
+    """One row of the mix from which a run's fault is drawn."""
+
+    type: str
+    weight: Positive = 1.0
+    targets: list[str] | None = None
+    """Services it may hit; by default those that the catalogue allows."""
+    severity: Range = Range(min=0.5, max=1.0)
+    duration_s: Range | None = None
+    """Absent: until fixed."""
+    profile: Literal["step", "ramp", "pulses"] | None = None
+    """Absent: the catalogue's."""
+    places: dict[str, Positive] | None = None
+    """Weights of the places it may live in; absent: the catalogue's."""
+
+
+class Faults(Spec):
+    """Which faults are drawn, and how."""
+
+    none_share: Fraction = 0.2
+    """Share of runs without a fault."""
+    onset_s: Range = Range(min=300, max=600)
+    mix: Annotated[list[FaultDraw], Field(max_length=100)] = []
+
+
+class ActionSpec(Spec):
+    """One kind of action that an agent may take."""
+
+    delay_s: NonNegative = 0.0
+    """From the decision to the effect."""
+    settle_s: NonNegative = 30.0
+    """After the effect, before its outcome is judged."""
+    cost: NonNegative = 0.0
+    """In units of J: 0.01 is one percent of the horizon's requests."""
+    cooldown_s: NonNegative = 60.0
+    """Before the same action on the same service may be taken again."""
+    failure_probability: Fraction = 0.0
+    targets: list[str] | None = None
+    """Services it may be used on; by default every service where it makes sense."""
+    values: list[float] | None = None
+    """limit_traffic: admitted fractions offered. scale: replicas added or removed."""
+
+
+class Observation(Spec):
+    """How telemetry reaches the agent."""
+
+    lag_steps: Annotated[int, Field(ge=0, le=100)] = 1
+    """How many windows late a scrape arrives."""
+    drop_rate: Fraction = 0.0
+    """Chance that a run's scrape is lost; the agent then keeps the previous one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A step with its numbers."""
+
+    operation: int
+    step: int  #: pre-order number within the operation
+    site: int  #: call site, -1 for cpu and delay
+    spec: CpuStep | DelayStep | CallStep | CachedStep
+    inner: tuple["Numbered", ...]  #: steps inside a cached step
+
+
+class Scenario(Spec):
+    """A system, its users, its promises, its faults and what an agent may do."""
+
+    name: Name
+    description: str = ""
+    version: Annotated[int, Field(ge=1)] = 1
+    timing: Timing = Timing()
+    slo: Slo = Slo()
+    network: Latency = Latency()
+    """One-way latency of every call and of the client's requests."""
+    services: Annotated[dict[Name, Service], Field(min_length=1, max_length=200)]
+    workload: Workload
+    noise: Noise = Noise()
+    faults: Faults = Faults()
+    actions: dict[str, ActionSpec] = {}
+    observation: Observation = Observation()
+
+    @functools.cached_property
+    def service_names(self) -> tuple[str, ...]:
+        """Names of the services, by number."""
+        return tuple(self.services)
+
+    @functools.cached_property
+    def operations(self) -> tuple[tuple[str, str], ...]:
+        """(service, operation) names, by number."""
+        return tuple((s, o) for s, service in self.services.items() for o in service.operations)
+
+    @functools.cached_property
+    def programs(self) -> tuple[tuple[Numbered, ...], ...]:
+        """Numbered steps of every operation, by operation number."""
+        sites = iter(range(1_000_000))
+        return tuple(
+            _number(self.services[s].operations[o].steps, number, iter(range(10_000)), sites)
+            for number, (s, o) in enumerate(self.operations)
+        )
+
+    def walk(self) -> Iterator[Numbered]:
+        """Yield every step of every operation in pre-order."""
+
+        def visit(steps: tuple[Numbered, ...]) -> Iterator[Numbered]:
+            for step in steps:
+                yield step
+                yield from visit(step.inner)
+
+        for program in self.programs:
+            yield from visit(program)
+
+    @functools.cached_property
+    def sites(self) -> tuple[Numbered, ...]:
+        """Call and cached steps, by call site number."""
+        return tuple(step for step in self.walk() if step.site >= 0)
+
+    def call_of(self, site: int) -> Call:
+        """Return the call (a ``cached`` step is one too) of a call site."""
+        spec = self.sites[site].spec
+        if isinstance(spec, CachedStep):
+            return spec.cached
+        assert isinstance(spec, CallStep)
+        return spec.call
+
+    def network_of(self, call: Call) -> Latency:
+        """Return the one-way latency of a call."""
+        return self.network if call.network is None else call.network
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Twelve hex digits that name the scenario's content."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _number(
+    steps: list[Any], operation: int, numbers: Iterator[int], sites: Iterator[int]
+) -> tuple[Numbered, ...]:
+    result = []
+    for spec in steps:
+        number = next(numbers)
+        site = next(sites) if isinstance(spec, (CallStep, CachedStep)) else -1
+        inner = _number(spec.cached.steps, operation, numbers, sites) if isinstance(spec, CachedStep) else ()
+        result.append(Numbered(operation, number, site, spec, inner))
+    return tuple(result)

@@ -1,0 +1,217 @@
+"""Samplers: pure functions from a key to a value, in plain IEEE operations, shared by both engines.
+
+``log`` and ``exp`` are our own, so that the bytes do not depend on a platform's C library. All samplers
+are compiled; Python code calls the compiled versions too.
+"""
+
+__all__ = ["backoff", "draw", "exp", "integrate", "log", "normal", "popularity", "rate_factor", "sin_turn"]
+
+import numpy as np
+
+from simcore.codes import Dist
+from simcore.jit import bits_of, float_of, njit
+from simcore.streams import draw_index, uniform
+
+_CONSTANT, _EXPONENTIAL = int(Dist.CONSTANT), int(Dist.EXPONENTIAL)
+_LOGNORMAL, _GAMMA = int(Dist.LOGNORMAL), int(Dist.GAMMA)
+
+_LN2_HI = 6.93147180369123816490e-01
+_LN2_LO = 1.90821492927058770002e-10
+_INV_LN2 = 1.44269504088896338700e00
+_SQRT_HALF = 0x3FE6A09E667F3BCD
+_SHIFT = 0x3FF0000000000000 - _SQRT_HALF
+_MANTISSA = 0x000FFFFFFFFFFFFF
+
+
+@njit
+def log(x):  # type: ignore[no-untyped-def]
+    """Return the natural logarithm of a normal positive float64.
+
+    The reduction and polynomial of FreeBSD's e_log.c (Sun Microsystems, 1993), error below 1 ulp.
+    """
+    i = bits_of(x) + _SHIFT
+    k = np.float64((i >> 52) - 1023)
+    f = float_of((i & _MANTISSA) + _SQRT_HALF) - 1.0
+    half = 0.5 * f * f
+    s = f / (2.0 + f)
+    z = s * s
+    w = z * z
+    even = w * (0.3999999999940942 + w * (0.22222198432149784 + w * 0.15313837699209373))
+    odd = z * (0.6666666666666735 + w * (0.2857142874366239 + w * (0.1818357216161805 + w * 0.14798198605116586)))
+    return k * _LN2_HI - ((half - (s * (half + (odd + even)) + k * _LN2_LO)) - f)
+
+
+@njit
+def exp(x):  # type: ignore[no-untyped-def]
+    """Return e**x for -700 <= x <= 700 (e_exp.c's reduction and rational approximation, error below 1 ulp)."""
+    k = np.int64(np.floor(x * _INV_LN2 + 0.5))
+    hi = x - np.float64(k) * _LN2_HI
+    lo = np.float64(k) * _LN2_LO
+    r = hi - lo
+    t = r * r
+    c = r - t * (
+        0.16666666666666602
+        + t * (-0.0027777777777015593 + t * (6.613756321437934e-05 + t * (-1.6533902205465252e-06 + t * 4.1381367970572385e-08)))
+    )
+    y = 1.0 - ((lo - (r * c) / (2.0 - c)) - hi)
+    return float_of(bits_of(y) + (k << 52))
+
+
+@njit
+def sin_turn(x):  # type: ignore[no-untyped-def]
+    """Return sin(2 pi x) for x in turns, by an odd polynomial on a quarter turn (error below 1e-10)."""
+    r = x - np.floor(x + 0.5)
+    if r > 0.25:
+        r = 0.5 - r
+    elif r < -0.25:
+        r = -0.5 - r
+    a = 6.283185307179586 * r
+    b = a * a
+    tail = 2.7557319223985893e-06 + b * (-2.505210838544172e-08 + b * (1.6059043836821613e-10 - b * 7.647163731819816e-13))
+    return a * (1.0 + b * (-0.16666666666666666 + b * (0.008333333333333333 + b * (-0.0001984126984126984 + b * tail))))
+
+
+@njit
+def normal(u):  # type: ignore[no-untyped-def]
+    """Return the standard normal quantile of u in [0, 1) (Wichura, AS 241, PPND16; u = 0 is read as 2**-54)."""
+    q = u - 0.5
+    if abs(q) <= 0.425:
+        r = 0.180625 - q * q
+        num = ((((((2509.0809287301226727 * r + 33430.575583588128105) * r + 67265.770927008700853) * r
+                  + 45921.953931549871457) * r + 13731.693765509461125) * r + 1971.5909503065514427) * r
+               + 133.14166789178437745) * r + 3.387132872796366608
+        den = ((((((5226.495278852545925 * r + 28729.085735721942674) * r + 39307.89580009271061) * r
+                  + 21213.794301586595867) * r + 5394.1960214247511077) * r + 687.1870074920579083) * r
+               + 42.313330701600911252) * r + 1.0
+        return q * num / den
+    r = u if q < 0.0 else 1.0 - u
+    if r < 2.0**-54:
+        r = 2.0**-54
+    r = np.sqrt(-log(r))
+    if r <= 5.0:
+        r -= 1.6
+        num = ((((((7.7454501427834140764e-4 * r + 0.0227238449892691845833) * r + 0.24178072517745061177) * r
+                  + 1.27045825245236838258) * r + 3.64784832476320460504) * r + 5.7694972214606914055) * r
+               + 4.6303378461565452959) * r + 1.42343711074968357734
+        den = ((((((1.05075007164441684324e-9 * r + 5.475938084995344946e-4) * r + 0.0151986665636164571966) * r
+                  + 0.14810397642748007459) * r + 0.68976733498510000455) * r + 1.6763848301838038494) * r
+               + 2.05319162663775882187) * r + 1.0
+    else:
+        r -= 5.0
+        num = ((((((2.01033439929228813265e-7 * r + 2.71155556874348757815e-5) * r + 0.0012426609473880784386) * r
+                  + 0.026532189526576123093) * r + 0.29656057182850489123) * r + 1.7848265399172913358) * r
+               + 5.4637849111641143699) * r + 6.6579046435011037772
+        den = ((((((2.04426310338993978564e-15 * r + 1.4215117583164458887e-7) * r + 1.8463183175100546818e-5) * r
+                  + 7.868691311456132591e-4) * r + 0.0148753612908506148525) * r + 0.13692988092273580531) * r
+               + 0.59983220655588793769) * r + 1.0
+    value = num / den
+    return -value if q < 0.0 else value
+
+
+@njit
+def _gamma(shape, key, index):  # type: ignore[no-untyped-def]
+    """Return a gamma variate of mean ``shape`` (Marsaglia and Tsang, 2000), with numbered sub-draws."""
+    boost = 1.0
+    a = shape
+    sub = index
+    if a < 1.0:
+        boost = exp(log(1.0 - uniform(key, sub)) / a)
+        a += 1.0
+        sub += np.uint64(1)
+    d = a - 1.0 / 3.0
+    c = 1.0 / np.sqrt(9.0 * d)
+    while True:
+        x = normal(uniform(key, sub))
+        u = 1.0 - uniform(key, sub + np.uint64(1))
+        sub += np.uint64(2)
+        v = 1.0 + c * x
+        if v <= 0.0:
+            continue
+        v = v * v * v
+        if log(u) < 0.5 * x * x + d - d * v + d * log(v):
+            return boost * d * v
+
+
+@njit
+def draw(dist, mean, shape, key, step, purpose):  # type: ignore[no-untyped-def]
+    """Return a value of the given distribution and mean for a span's step.
+
+    Parameters
+    ----------
+    dist
+        A ``Dist`` code.
+    mean
+        The mean; what it is in units of is the caller's business.
+    shape
+        Lognormal: sigma of the logarithm. Gamma: shape. Otherwise unused.
+    key, step, purpose
+        The key of the draw: span key, step number, ``Purpose`` code.
+    """
+    if dist == _CONSTANT:
+        return mean
+    index = draw_index(step, purpose)
+    if dist == _EXPONENTIAL:
+        return mean * -log(1.0 - uniform(key, index))
+    if dist == _LOGNORMAL:
+        return mean * exp(shape * normal(uniform(key, index)) - 0.5 * shape * shape)
+    return mean * (_gamma(shape, key, index) / shape)
+
+
+@njit
+def popularity(accept, alias, u):  # type: ignore[no-untyped-def]
+    """Return the key (0 = most popular) that u selects in a Walker alias table.
+
+    Parameters
+    ----------
+    accept
+        (key,) probability of staying in the column.
+    alias
+        (key,) the other key of the column.
+    u
+        Uniform in [0, 1).
+    """
+    scaled = u * accept.size
+    column = np.int64(scaled)
+    return column if scaled - np.float64(column) < accept[column] else np.int64(alias[column])
+
+
+@njit
+def backoff(base_s, limit_s, jitter, attempt, u):  # type: ignore[no-untyped-def]
+    """Return the wait before attempt + 1: base doubled per attempt up to a limit, shortened by jitter * u."""
+    wait = base_s
+    for _ in range(attempt):
+        wait = wait + wait
+        if wait >= limit_s:
+            break
+    wait = min(wait, limit_s)
+    return wait - wait * jitter * u
+
+
+@njit
+def rate_factor(shape, a, b, c, phase, t):  # type: ignore[no-untyped-def]
+    """Return the arrival rate at time t as a multiple of the base rate.
+
+    Parameters
+    ----------
+    shape
+        0 constant; 1 sinusoidal: 1 + a sin(2 pi (t / b + phase)); 2 step: a from time b on; 3 burst: a in [b, c).
+    a, b, c
+        Parameters of the shape.
+    phase
+        Phase of the wave in turns.
+    t
+        Simulated time, seconds.
+    """
+    if shape == 1:
+        return 1.0 + a * sin_turn(t / b + phase)
+    if shape == 2:
+        return a if t >= b else 1.0
+    if shape == 3:
+        return a if b <= t < c else 1.0
+    return 1.0
+
+
+@njit
+def integrate(acc, level, t0, t1):  # type: ignore[no-untyped-def]
+    """Return ``acc`` plus the integral of a constant ``level`` over [t0, t1]."""
+    return acc + level * (t1 - t0)
