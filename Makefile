@@ -39,7 +39,7 @@ run: $(VENV)/.runtime
 	@echo "Next:"
 	@echo "  $(BIN)/mendsim run --seed 7 --render"
 	@echo "  $(BIN)/mendsim run --from results/ --row 3 --render"
-	@echo "  $(BIN)/mendsim eval --episodes 200 --policy noop,threshold_rules,ucb1 --out compare/"
+	@echo "  $(BIN)/mendsim eval --episodes 200 --policy noop,threshold_rules,bandit --out compare/"
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:benchmark

@@ -32,7 +32,7 @@ class Event(IntEnum):
     """What a row of the event log says."""
 
     OFFERED = 1  #: a request reaches the border; aux = operation
-    SHED = 2  #: a request is refused by ``limit_traffic``
+    SHED = 2  #: a request is refused by ``limit_traffic``; aux = operation
     SENT = 3  #: an attempt is sent; aux = replica id, -1 if none is eligible
     ARRIVED = 4  #: a span is at its replica; aux = replica id
     REJECTED = 5  #: the queue is full; aux = replica id

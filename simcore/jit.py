@@ -5,7 +5,7 @@ constant in another file would silently keep the old machine code. Here every ke
 cache folder named by a hash of its own source and of all our modules that it imports, directly or not.
 """
 
-__all__ = ["bits_of", "cache_root", "float_of", "njit", "prange"]
+__all__ = ["bits_of", "cache_root", "float_of", "njit", "pointer", "prange", "rows_of"]
 
 import functools
 import hashlib
@@ -21,6 +21,7 @@ import numba
 from numba import prange
 from numba.core import types
 from numba.extending import intrinsic
+from llvmlite import ir
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -106,7 +107,7 @@ def njit(function: F | None = None, *, parallel: bool = False, inline: bool = Fa
     return wrap if function is None else wrap(function)
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def bits_of(typingctx: Any, x: Any) -> Any:
     """Return the bits of a float64 as int64."""
 
@@ -116,7 +117,7 @@ def bits_of(typingctx: Any, x: Any) -> Any:
     return types.int64(types.float64), codegen
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def float_of(typingctx: Any, x: Any) -> Any:
     """Return the float64 that has the bits of an int64."""
 
@@ -124,3 +125,41 @@ def float_of(typingctx: Any, x: Any) -> Any:
         return builder.bitcast(args[0], context.get_value_type(types.float64))
 
     return types.float64(types.int64), codegen
+
+
+def rows_of(dtype: Any, field: str) -> Any:
+    """Return a compiled accessor ``at(owner, index)`` for records of ``dtype`` behind a pointer.
+
+    ``owner`` is a record with an int64 field ``field`` that holds the address of an array of ``dtype``; the result is
+    a record that refers to element ``index``, to be read and written in place. A pointer costs one register where a
+    NumPy array costs seven and a reference count, so state can be passed to small functions for nothing. The
+    caller keeps the array alive and the index within it.
+    """
+    record = numba.from_dtype(dtype)
+    size = dtype.itemsize
+
+    @intrinsic
+    def at(typingctx: Any, owner: Any, index: Any) -> Any:
+        offset = owner.offset(field)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            bytes_type = ir.IntType(8).as_pointer()
+            where = builder.gep(builder.bitcast(args[0], bytes_type), [ir.Constant(ir.IntType(64), offset)])
+            first = builder.load(builder.bitcast(where, bytes_type.as_pointer()))
+            number = context.cast(builder, args[1], signature.args[1], types.int64)
+            number = builder.mul(number, ir.Constant(ir.IntType(64), size))
+            return builder.bitcast(builder.gep(first, [number]), context.get_value_type(record))
+
+        return record(owner, index), codegen
+
+    return at
+
+
+@intrinsic
+def pointer(typingctx: Any, address: Any) -> Any:
+    """Return an int64 address as a pointer, for ``numba.carray``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(types.int64), codegen

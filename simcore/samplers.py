@@ -4,7 +4,7 @@
 are compiled; Python code calls the compiled versions too.
 """
 
-__all__ = ["backoff", "draw", "exp", "integrate", "log", "normal", "popularity", "rate_factor", "sin_turn"]
+__all__ = ["backoff", "draw", "exp", "integrate", "log", "normal", "popular", "popularity", "rate_factor", "sin_turn"]
 
 import numpy as np
 
@@ -157,6 +157,12 @@ def draw(dist, mean, shape, key, step, purpose):  # type: ignore[no-untyped-def]
     return mean * (_gamma(shape, key, index) / shape)
 
 
+@njit(inline=True)
+def popular(scaled, column, accept, alias):  # type: ignore[no-untyped-def]
+    """Return the key that one column of a Walker alias table gives; ``scaled`` is u times the number of columns."""
+    return column if scaled - np.float64(column) < accept else np.int64(alias)
+
+
 @njit
 def popularity(accept, alias, u):  # type: ignore[no-untyped-def]
     """Return the key (0 = most popular) that u selects in a Walker alias table.
@@ -172,7 +178,7 @@ def popularity(accept, alias, u):  # type: ignore[no-untyped-def]
     """
     scaled = u * accept.size
     column = np.int64(scaled)
-    return column if scaled - np.float64(column) < accept[column] else np.int64(alias[column])
+    return popular(scaled, column, accept[column], alias[column])
 
 
 @njit

@@ -10,21 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from simcore.codes import ActionCode
+from simcore.eventlog import LOG
 from simcore.model.modulation import Change, Modulation
 from simcore.model.scenario import Scenario
 from simcore.windows import Windows
-
-#: One row of the event log.
-LOG = np.dtype(
-    [
-        ("time_s", np.float64),
-        ("request", np.int64),  #: stream << 40 | number; -1 for events of no request
-        ("span", np.uint64),  #: span key; replica number, modulation or action number for their events
-        ("event", np.int32),  #: an ``Event`` code
-        ("aux", np.int32),
-    ]
-)
-
 
 @dataclass(frozen=True, slots=True)
 class RunInputs:

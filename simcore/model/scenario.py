@@ -30,7 +30,7 @@ DistName = Literal["constant", "exponential", "lognormal", "gamma"]
 class Spec(BaseModel):
     """Base of every part of a scenario: frozen, unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Range(Spec):
@@ -267,9 +267,11 @@ class Noise(Spec):
     """Harmless events in all runs, so that a change is not proof of a fault. Rates per simulated hour."""
 
     deploys_per_hour: NonNegative = 0.0
-    """Benign deploys, each at a service drawn uniformly: a rolling restart with a demand within +-3 %."""
+    """Benign deploys, each at a target drawn uniformly: a rolling restart with a demand within +-3 %."""
     config_changes_per_hour: NonNegative = 0.0
     """Benign changes of configuration: the timeouts of a service's calls change by up to 10 %."""
+    targets: Annotated[list[str], Field(min_length=1)] | None = None
+    """Services that are deployed and configured; by default all."""
     bursts_per_hour: NonNegative = 0.0
     burst_s: Range = Range(min=10, max=20)
     burst_factor: Range = Range(min=1.1, max=1.3)
@@ -280,14 +282,14 @@ class FaultDraw(Spec):
 
     type: str
     weight: Positive = 1.0
-    targets: list[str] | None = None
+    targets: Annotated[list[str], Field(min_length=1)] | None = None
     """Services it may hit; by default those that the catalogue allows."""
     severity: Range = Range(min=0.5, max=1.0)
     duration_s: Range | None = None
     """Absent: until fixed."""
-    profile: Literal["step", "ramp", "pulses"] | None = None
+    profile: Literal["step", "ramp", "pulses", "once"] | None = None
     """Absent: the catalogue's."""
-    places: dict[str, Positive] | None = None
+    places: Annotated[dict[str, Positive], Field(min_length=1)] | None = None
     """Weights of the places it may live in; absent: the catalogue's."""
 
 
@@ -312,9 +314,9 @@ class ActionSpec(Spec):
     cooldown_s: NonNegative = 60.0
     """Before the same action on the same service may be taken again."""
     failure_probability: Fraction = 0.0
-    targets: list[str] | None = None
+    targets: Annotated[list[str], Field(min_length=1)] | None = None
     """Services it may be used on; by default every service where it makes sense."""
-    values: list[float] | None = None
+    values: Annotated[list[float], Field(min_length=1)] | None = None
     """limit_traffic: admitted fractions offered. scale: replicas added or removed."""
 
 
@@ -343,7 +345,7 @@ class Scenario(Spec):
 
     name: Name
     description: str = ""
-    version: Annotated[int, Field(ge=1)] = 1
+    version: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     timing: Timing = Timing()
     slo: Slo = Slo()
     network: Latency = Latency()

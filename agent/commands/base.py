@@ -1,0 +1,99 @@
+"""What every subcommand shares: options that report all mistakes at once, and the common ones."""
+
+__all__ = ["Command", "Group", "agent_options", "common_options", "fault_options", "option"]
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MISTAKES = "mendsim.mistakes"
+
+
+class Option(click.Option):
+    """An option whose bad value is kept for the command to report together with the others."""
+
+    def handle_parse_result(self, ctx: click.Context, opts: Any, args: list[str]) -> tuple[Any, list[str]]:
+        """Return the value, or note the mistake and return None."""
+        try:
+            return super().handle_parse_result(ctx, opts, args)
+        except click.BadParameter as error:
+            ctx.meta.setdefault(_MISTAKES, []).append(error.format_message())
+            return None, args
+
+
+class Command(click.Command):
+    """A command that reports every bad option at once."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command unless an option was wrong.
+
+        Raises
+        ------
+        click.UsageError
+            Listing every mistake, one a line.
+        """
+        mistakes = ctx.meta.get(_MISTAKES, [])
+        if mistakes:
+            raise click.UsageError("\n".join(mistakes), ctx)
+        return super().invoke(ctx)
+
+
+class Group(click.Group):
+    """A group whose subcommands are ``Command`` by default."""
+
+    command_class = Command
+
+
+def option(*names: str, **settings: Any) -> Callable[[F], F]:
+    """Declare an option; defaults are shown in the help."""
+    settings.setdefault("show_default", True)
+    return click.option(*names, cls=Option, **settings)
+
+
+def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def wrap(function: F) -> F:
+        for decorate in reversed(decorators):
+            function = decorate(function)
+        return function
+
+    return wrap
+
+
+def common_options() -> Callable[[F], F]:
+    """Options of every command that simulates."""
+    return _stack(
+        option("--scenario", default="three_tier", metavar="NAME|FILE", help="What is simulated."),
+        option("--steps", type=click.IntRange(1, 100_000), metavar="N", help="Control steps per episode; else the scenario's."),
+        option("--seed", type=click.IntRange(0), metavar="N", default=1, help="Every draw follows from it."),
+        option("--engine", type=click.Choice(["batch", "simpy"]), default="batch", help="Both give the same results."),
+        option("--threads", type=click.IntRange(1), metavar="N", help="Threads; else one per core. Results do not depend on it."),
+        option("--quiet", is_flag=True, show_default=False, help="Nothing on stderr but errors."),
+    )
+
+
+def agent_options(policy_help: str) -> Callable[[F], F]:
+    """Options that name the parts of the agent."""
+    return _stack(
+        option("--detector", metavar="NAME", help="When something is wrong; else the default detector."),
+        option("--diagnoser", metavar="NAME", help="Where it is; else the default diagnoser."),
+        option("--policy", metavar="NAME", help=policy_help),
+        option("--policy-in", metavar="FILE", help="Learned state to start from (JSON)."),
+        option("--no-agent", is_flag=True, show_default=False, help="No detector, diagnoser or policy."),
+        option("--shadow", is_flag=True, show_default=False, help="The agent thinks, its actions are not applied."),
+    )
+
+
+def fault_options() -> Callable[[F], F]:
+    """Options that set the faults instead of drawing them from the scenario."""
+    once = "Once for all faults, or once for each."
+    return _stack(
+        option("--fault", "fault", multiple=True, metavar="TYPE@TARGET", help="Such as latency_spike@db; repeatable."),
+        option("--onset", multiple=True, metavar="TIME", help=f"90, 90s, 5min or 60steps. {once}"),
+        option("--duration", multiple=True, metavar="TIME", help=f"Absent: until fixed. {once}"),
+        option("--severity", multiple=True, type=float, metavar="X", help=f"Above 0, up to 1. {once}"),
+        option("--profile", multiple=True, metavar="NAME", help=f"step, ramp, pulses or once. {once}"),
+        option("--place", multiple=True, metavar="NAME", help=f"Where it lives: see mendsim faults. {once}"),
+    )

@@ -1,0 +1,130 @@
+"""``mendsim run``: one episode, or the exact replay of a row of results."""
+
+__all__ = ["run"]
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.commands.base import Command, agent_options, common_options, fault_options, option
+
+if TYPE_CHECKING:
+    from agent.evaluation.replay import Replay
+
+
+@click.command(cls=Command, short_help="One episode, or the replay of a row of results.")
+@common_options()
+@option("--run", "number", type=click.IntRange(0), metavar="N", default=0, help="Which run of the seed.")
+@agent_options("What to do.")
+@fault_options()
+@option("--render", is_flag=True, show_default=False, help="The episode as a timeline, then an incident report.")
+@option("--from", "source", metavar="RESULTS", help="Replay a row of these results.")
+@option("--row", type=click.IntRange(0), metavar="N", help="Which row, counted from 0.")
+@option("--events", metavar="FILE", help="Write the event log, .csv or .parquet.")
+@option("--force", is_flag=True, show_default=False, help="Replace the file of --events.")
+@option("--json", "as_json", is_flag=True, show_default=False, help="The row of the episodes table as JSON.")
+@click.pass_context
+def run(context: click.Context, **options: Any) -> int:
+    """Run one episode and show what happened.
+
+    With --from and --row the row's own scenario, seed, faults, agent and learned state are used.
+    """
+    from agent.commands.progress import Compiling
+    from agent.commands.setup import Mistakes
+
+    mistakes = Mistakes()
+    _check(context, options, mistakes)
+    replay = _replay(options, mistakes)
+    mistakes.report()
+    assert replay is not None
+
+    from agent.evaluation.replay import play_replay
+
+    with Compiling(quiet=options["quiet"]):
+        played = play_replay(
+            replay, engine=options["engine"], threads=options["threads"], log=options["events"] is not None
+        )
+    if options["events"] is not None:
+        _write_events(options["events"], replay.run, played.episodes.session.events(0))
+    if options["as_json"]:
+        import json
+
+        click.echo(json.dumps(played.row, indent=2, allow_nan=False))
+    else:
+        click.echo(played.timeline if options["render"] else played.report)
+    return _compare(played.differences, options)
+
+
+def _check(context: click.Context, options: dict[str, Any], mistakes: Any) -> None:
+    """Note what does not go together."""
+    source = click.core.ParameterSource.DEFAULT
+    if (options["source"] is None) != (options["row"] is None):
+        mistakes.lines.append("--from RESULTS and --row N belong together")
+    elif options["source"] is not None:
+        fixed = ("scenario", "steps", "seed", "number", "detector", "diagnoser", "policy", "policy_in", "no_agent")
+        fixed += ("shadow", "fault", "onset", "duration", "severity", "profile", "place")
+        given = [name for name in fixed if context.get_parameter_source(name) != source]
+        if given:
+            names = ", ".join("--" + {"number": "run"}.get(name, name).replace("_", "-") for name in given)
+            mistakes.lines.append(f"--from replays a row as it was; it leaves no room for {names}")
+    if options["events"] is not None:
+        path = Path(options["events"])
+        if path.suffix.lower() not in (".csv", ".parquet"):
+            mistakes.lines.append(f"--events must name a .csv or .parquet file, got {path}")
+        if not path.resolve().parent.is_dir():
+            mistakes.lines.append(f"--events: there is no folder {path.resolve().parent}")
+        elif path.exists() and not options["force"]:
+            mistakes.lines.append(f"--events: {path} exists; use --force to replace it")
+    if options["as_json"] and options["render"]:
+        mistakes.lines.append("--json and --render exclude each other")
+    if options["policy"] and "," in options["policy"]:
+        mistakes.lines.append("--policy takes one name here; eval compares several")
+
+
+def _replay(options: dict[str, Any], mistakes: Any) -> "Replay | None":
+    from agent.commands.setup import build_study, learned_states
+    from agent.evaluation.replay import Replay, replay_of
+
+    if options["source"] is not None and options["row"] is not None:
+        with mistakes.collect():
+            return replay_of(options["source"], options["row"])
+        return None
+    study = build_study(options, mistakes)
+    if study is None:
+        return None
+    with mistakes.collect():
+        learned = learned_states(options["policy_in"], study.policies)
+        name = study.policies[0] if study.policies else None
+        return Replay(study=study, run=options["number"], policy=name, state=learned.get(name or ""))
+    return None
+
+
+def _write_events(path: str, run: int, log: Any) -> None:
+    from simcore.errors import ResultsError
+    from simcore.telemetry.tables import events
+
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.tmp")
+    table = events(run, log)
+    try:
+        if target.suffix.lower() == ".csv":
+            table.write_csv(temporary)
+        else:
+            table.write_parquet(temporary)
+        temporary.replace(target)
+    except OSError as error:
+        raise ResultsError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _compare(differences: list[str] | None, options: dict[str, Any]) -> int:
+    """Say whether a replay gave the row that was stored, and return the exit code."""
+    if differences is None:
+        return 0
+    if not differences:
+        if not options["quiet"]:
+            click.echo(f"replayed row {options['row']}: every value is as stored", err=True)
+        return 0
+    for line in differences:
+        click.echo(f"error: the replay differs: {line}", err=True)
+    return 1

@@ -1,0 +1,260 @@
+"""One isolation forest per service, fitted on pooled fault-free runs or on the run's own healthy beginning."""
+
+__all__ = ["IsolationForestDetector"]
+
+import base64
+import binascii
+import math
+import zlib
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.api import FEATURES, Keys, Topology
+from agent.detectors.alarms import AlarmRule
+from agent.detectors.base import ScoringDetector
+from agent.detectors.forest import (
+    MAX_SAMPLES,
+    NODE,
+    Forest,
+    average_path,
+    check_nodes,
+    fit_forests,
+    from_sklearn,
+    leaf_values,
+    score_forests,
+)
+from agent.keys import subkeys
+from simcore.errors import InputError
+from simcore.jit import njit
+from simcore.streams import run_key
+from simcore.windows import Metric
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+_COLUMNS = np.array(FEATURES, np.int64)
+#: Smallest spread of scores: forests of a constant service would make any change an alarm otherwise.
+_MIN_SPREAD = 0.01
+
+
+@njit
+def _features(metrics, columns, fill, x, known):  # type: ignore[no-untyped-def]
+    """Fill x (run, service, feature) float32 and known (run, service): whether any feature was there."""
+    for run in range(x.shape[0]):
+        for s in range(x.shape[1]):
+            known[run, s] = False
+            for f in range(x.shape[2]):
+                value = metrics[run, s, columns[f]]
+                if np.isnan(value):
+                    x[run, s, f] = fill[s, f]
+                else:
+                    x[run, s, f] = value
+                    known[run, s] = True
+
+
+class IsolationForestDetector(ScoringDetector):
+    """Scores p95 latency, error rate, CPU and memory of every service in the service's own forest.
+
+    A missing feature (a quantile of too few answers, a rate of no requests) takes the median of the fault-free runs:
+    it speaks neither for nor against an anomaly, and the features that are there decide. A service without any
+    feature has no score (nan). ``mode="pooled"`` fits with scikit-learn on all fault-free runs. ``mode="own"`` fits a
+    forest per run and service on the run's first ``warmup_steps`` scrapes within the SLO, and has no score until
+    then; ``fit`` then only learns medians and the scale of the scores. Everything learned is saved, forests included.
+    """
+
+    name: ClassVar[str] = "isolation_forest"
+
+    def __init__(
+        self,
+        *,
+        mode: str = "pooled",
+        n_trees: int = 100,
+        max_samples: int = 256,
+        warmup_steps: int = 48,
+        rule: AlarmRule | None = None,
+    ) -> None:
+        """Choose the forests.
+
+        Parameters
+        ----------
+        mode
+            ``pooled`` or ``own``.
+        n_trees
+            Trees of a forest.
+        max_samples
+            Sub-sample of a tree; never more than there are samples.
+        warmup_steps
+            Own mode: scrapes that a run's forests are fitted on.
+        rule
+            When scores become an alarm.
+
+        Raises
+        ------
+        InputError
+            If an option is out of range.
+        """
+        super().__init__(rule)
+        if mode not in ("pooled", "own"):
+            raise InputError(f"isolation_forest: mode must be pooled or own, got {mode!r}")
+        for label, value, low, high in (
+            ("n_trees", n_trees, 1, 10_000),
+            ("max_samples", max_samples, 2, MAX_SAMPLES),
+            ("warmup_steps", warmup_steps, 2, 10_000),
+        ):
+            if not low <= value <= high:
+                raise InputError(f"isolation_forest: {label} must be in [{low}, {high}], got {value}")
+        self.mode, self.n_trees, self.max_samples, self.warmup_steps = mode, n_trees, max_samples, warmup_steps
+        self._fill = np.zeros((0, len(FEATURES)), np.float32)
+        self._forest: Forest | None = None
+
+    def _learn(self, metrics: Floats, topology: Topology, seed: int) -> None:
+        rows = metrics[:, :, :-1, :][..., _COLUMNS]
+        pooled = np.ascontiguousarray(rows.reshape(-1, topology.n_services, len(FEATURES)))
+        known = ~np.isnan(pooled)
+        self._fill = np.zeros((topology.n_services, len(FEATURES)), np.float32)
+        for s in range(topology.n_services):
+            for f in range(len(FEATURES)):
+                values = pooled[known[:, s, f], s, f]
+                # a feature that never was there (no quantile at low load) is constant and never splits
+                self._fill[s, f] = np.median(values) if values.size else 0.0
+        if self.mode == "own":
+            return
+        from sklearn.ensemble import IsolationForest  # 1.5 s that only a fit pays
+
+        models = []
+        for s in range(topology.n_services):
+            there = known[:, s].any(-1)
+            x = np.where(known[there, s], pooled[there, s].astype(np.float32), self._fill[s])
+            if x.shape[0] < 2:
+                raise InputError(f"isolation_forest: service {topology.services[s]} was never seen in the fault-free runs")
+            state = int(run_key(seed, "train", s, 5) >> np.uint64(33))
+            size = min(self.max_samples, x.shape[0])
+            models.append(IsolationForest(n_estimators=self.n_trees, max_samples=size, random_state=state).fit(x))
+        self._forest = from_sklearn(models)
+
+    def _normal(self, scores: Floats, overall: Floats) -> tuple[Floats, Floats]:
+        columns = [scores[..., s] for s in range(scores.shape[-1])] + [overall]
+        centre, spread = np.zeros(len(columns)), np.ones(len(columns))
+        for i, column in enumerate(columns):
+            values = column[~np.isnan(column)]
+            if values.size:
+                centre[i], high = np.quantile(values, [0.5, 0.95])
+                spread[i] = max(_MIN_SPREAD, high - centre[i])
+        return centre, spread
+
+    def _begin(self, topology: Topology, keys: Keys) -> None:
+        n_runs, n_services = keys.size, topology.n_services
+        self._x = np.zeros((n_runs, n_services, len(FEATURES)), np.float32)
+        self._known = np.zeros((n_runs, n_services), np.bool_)
+        if self.mode == "own":
+            self._begin_own(topology, keys)
+            return
+        assert self._forest is not None
+        self._use(self._forest, np.broadcast_to(np.arange(n_services), (n_runs, n_services)).copy())
+
+    def _begin_own(self, topology: Topology, keys: Keys) -> None:
+        n_runs, n_services = keys.size, topology.n_services
+        self._slo = (topology.p95_slo_s, topology.bad_frac_slo)
+        self._keys = keys
+        self._samples = np.zeros((n_runs, n_services, self.warmup_steps, len(FEATURES)), np.float32)
+        self._taken = np.zeros(n_runs, np.int64)
+        size = min(self.max_samples, self.warmup_steps)
+        per_forest = self.n_trees * (2 * size - 1)
+        nodes = np.zeros(n_runs * n_services * per_forest, NODE)
+        depth = math.ceil(math.log2(max(size, 2)))
+        base = np.arange(n_runs * n_services, dtype=np.int64) * per_forest
+        self._use(Forest(nodes, base, self.n_trees, depth, size), np.full((n_runs, n_services), -1, np.int64))
+
+    def _use(self, forest: Forest, which: npt.NDArray[np.int64]) -> None:
+        self._live, self._which = forest, which
+        self._values = leaf_values(forest.depth, forest.n_samples)
+        self._denominator = float(forest.n_trees * average_path(np.array([forest.n_samples]))[0])
+
+    def _score(self, metrics: Floats, fresh: Bools) -> Floats:
+        _features(metrics, _COLUMNS, self._fill, self._x, self._known)
+        score = np.empty(self._known.shape)
+        forest = self._live
+        score_forests(
+            forest.nodes, forest.base, forest.n_trees, forest.depth, self._values, self._denominator,
+            self._x, np.where(self._known, self._which, -1), score,
+        )  # fmt: skip
+        if self.mode == "own":
+            self._collect(metrics, fresh)
+        return score
+
+    def _collect(self, metrics: Floats, fresh: Bools) -> None:
+        """Take healthy scrapes of runs that still warm up, after they were scored; fit the runs that are complete."""
+        wanted = fresh & (self._taken < self.warmup_steps)
+        if not wanted.any():
+            return
+        system = metrics[:, -1]
+        broken = (system[:, Metric.P95_S] > self._slo[0]) | (system[:, Metric.ERROR_RATE] > self._slo[1])
+        runs = np.flatnonzero(wanted & ~broken & self._known.any(-1))
+        self._samples[runs, :, self._taken[runs]] = self._x[runs]
+        self._taken[runs] += 1
+        ready = runs[self._taken[runs] == self.warmup_steps]
+        if ready.size:
+            self._fit_own(ready)
+
+    def _fit_own(self, runs: npt.NDArray[np.int64]) -> None:
+        n_services = self._which.shape[1]
+        forest = self._live
+        services = np.tile(np.arange(n_services, dtype=np.uint64), runs.size)
+        run_keys = subkeys(self._keys[runs], np.full(runs.size, 1 << 20, np.uint64))
+        keys = subkeys(np.repeat(run_keys, n_services), services)
+        samples = self._samples[runs].reshape(runs.size * n_services, self.warmup_steps, len(FEATURES))
+        which = runs[:, None] * n_services + np.arange(n_services)
+        nodes = np.zeros((samples.shape[0], self.n_trees * (2 * forest.n_samples - 1)), NODE)
+        fit_forests(samples, keys, forest.n_trees, forest.n_samples, forest.depth, nodes)
+        forest.nodes.reshape(-1, nodes.shape[1])[which.ravel()] = nodes
+        self._which[runs] = which
+
+    def state(self) -> dict[str, Any]:
+        """Return everything learned, JSON-able: scales, threshold, medians, and the pooled forests (zlib, base64)."""
+        state = super().state()
+        state["options"] = {
+            "mode": self.mode,
+            "n_trees": self.n_trees,
+            "max_samples": self.max_samples,
+            "warmup_steps": self.warmup_steps,
+        }
+        state["fill"] = self._fill.tolist()
+        if self._forest is not None:
+            forest = self._forest
+            state["forest"] = {
+                "base": forest.base.tolist(),
+                "depth": forest.depth,
+                "n_samples": forest.n_samples,
+                "nodes": base64.b64encode(zlib.compress(forest.nodes.tobytes())).decode("ascii"),
+            }
+        return state
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore what ``state`` returned.
+
+        Raises
+        ------
+        InputError
+            If it is not this detector's, or damaged.
+        """
+        fresh = IsolationForestDetector(rule=self.rule)
+        try:
+            fresh.__init__(rule=self.rule, **state["options"])  # type: ignore[misc]
+            ScoringDetector.load(fresh, state)
+            fresh._fill = np.array(state["fill"], np.float32)
+            fits = fresh._fill.shape == (len(fresh._services), len(FEATURES)) and bool(np.isfinite(fresh._fill).all())
+            if fresh.mode == "pooled":
+                saved = state["forest"]
+                nodes = np.frombuffer(zlib.decompress(base64.b64decode(saved["nodes"])), NODE).copy()
+                base = np.array(saved["base"], np.int64)
+                fresh._forest = Forest(nodes, base, fresh.n_trees, int(saved["depth"]), int(saved["n_samples"]))
+                fits = fits and base.shape == (len(fresh._services),)
+        except (KeyError, TypeError, ValueError, binascii.Error, zlib.error) as error:
+            raise InputError(f"detector state: missing or wrong entry ({error})") from None
+        if not fits:
+            raise InputError("detector state: medians or forests do not fit the services")
+        if fresh._forest is not None:
+            check_nodes(fresh._forest, len(FEATURES))
+        self.__dict__.update(fresh.__dict__)

@@ -1,0 +1,127 @@
+"""Guardrails: what no policy may do, kept in one place and applied to all of them.
+
+Beyond what the scenario calls legal: no restart of a service soon after the last one, one disruptive action at a time
+per service and one system-wide, no repetition of what did not help in this incident, a budget of actions per hour,
+and no quarantine of the last replica that works.
+"""
+
+__all__ = ["Guardrails", "Limits"]
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from simcore.codes import ActionCode, ReplicaState
+from simcore.errors import InputError
+from simcore.observation import ActionTable, Observation
+from simcore.windows import ReplicaStat
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+_HOUR_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far the guardrails go."""
+
+    restart_cooldown_s: float = 120.0  #: between two restarts or rollbacks of a service
+    actions_per_hour: int = 20  #: of any kind but noop, per run, over any hour
+    failures_per_service: int = 2  #: actions on a suspect that did not help before the next suspect has its turn
+
+    def __post_init__(self) -> None:
+        if not (self.restart_cooldown_s >= 0 and self.actions_per_hour >= 1 and self.failures_per_service >= 1):
+            raise InputError(f"guardrails: cooldown >= 0, at least one action and one failure must hold, got {self}")
+
+
+class Guardrails:
+    """Remembers what was done in every run of a batch, and says what may be done now."""
+
+    def __init__(self, actions: ActionTable, n_services: int, n_runs: int, step_s: float, limits: Limits) -> None:
+        self._actions, self._limits, self._step_s = actions, limits, step_s
+        code = actions.code
+        self._restarts = (code == ActionCode.RESTART) | (code == ActionCode.ROLLBACK)
+        self._limiting = code == ActionCode.LIMIT_TRAFFIC
+        self._quarantines = code == ActionCode.QUARANTINE
+        self._on_service = actions.service >= 0
+        self._service = np.maximum(actions.service, 0)
+        self._restarted = np.full((n_runs, n_services), -np.inf)
+        self._times = np.full((n_runs, limits.actions_per_hour), -np.inf)
+        self._useless = np.zeros((n_runs, len(actions)), np.bool_)
+        self._failures = np.zeros((n_runs, n_services), np.int64)
+
+    def allowed(self, observation: Observation, runs: Ints) -> Bools:
+        """Return (row, action) what the given runs may do now; noop always."""
+        now = observation.step * self._step_s
+        allowed: Bools = observation.legal[runs] & ~self._useless[runs]
+        busy = observation.pending[runs][:, self._service] & self._on_service
+        allowed &= ~(busy & self._actions.disruptive)
+        hot = now - self._restarted[runs] < self._limits.restart_cooldown_s
+        allowed &= ~(hot[:, self._service] & self._restarts)
+        # a second limit on top of a first would shed what the first has just admitted
+        limited = observation.admitted[runs] < 1.0
+        allowed &= ~(limited[:, None] & self._limiting & (self._actions.amount < 1.0))
+        working = self._working(observation, runs)
+        allowed &= ~((working < 2)[:, self._service] & self._quarantines)
+        allowed[now - self._times[runs].min(1) < _HOUR_S] = False
+        allowed[:, 0] = True
+        return allowed
+
+    def _working(self, observation: Observation, runs: Ints) -> Ints:
+        """Return (row, service) replicas that are up and in use."""
+        replicas = observation.replicas[runs]
+        up = replicas[..., ReplicaStat.STATE] == ReplicaState.UP
+        working: Ints = (up & ~(replicas[..., ReplicaStat.QUARANTINED] > 0)).sum(-1)
+        return working
+
+    def may_lift(self, observation: Observation, runs: Ints) -> Ints:
+        """Return (row,) the action that admits the next larger share of the traffic, 0 where none is legal or needed."""
+        choice = np.zeros(runs.size, np.int64)
+        lifts = np.flatnonzero(self._limiting)
+        lifts = lifts[np.argsort(self._actions.amount[lifts], kind="stable")]
+        for action in lifts[::-1]:
+            fits = observation.legal[runs, action] & (observation.admitted[runs] < self._actions.amount[action])
+            choice[fits] = action
+        return choice
+
+    def took(self, step: int, runs: Ints, action: Ints) -> None:
+        """Book the actions taken at a step, (row,) each; noop costs nothing."""
+        acted = action > 0
+        runs, action = runs[acted], action[acted]
+        now = step * self._step_s
+        oldest = self._times[runs].argmin(1)
+        self._times[runs, oldest] = now
+        restart = self._restarts[action]
+        self._restarted[runs[restart], self._service[action[restart]]] = now
+
+    def judged(self, run: int, action: int, target: int, helped: bool) -> None:
+        """Learn, for the rest of the incident, whether an action helped; waiting may always be tried again."""
+        if helped or action == 0:
+            return
+        self._useless[run, action] = True
+        if target >= 0:
+            self._failures[run, target] += 1
+
+    def forget(self, runs: Ints) -> None:
+        """The incidents of these runs are over: what did not help may help next time."""
+        self._useless[runs] = False
+        self._failures[runs] = 0
+
+    def tried(self, runs: Ints) -> Bools:
+        """Return (row,) whether something was tried in vain in this incident."""
+        tried: Bools = self._useless[runs].any(1)
+        return tried
+
+    def target(self, runs: Ints, suspect: Ints, ranked: Ints) -> Ints:
+        """Return (row,) the service to act on: the suspect, or the next in rank once actions on it did not help.
+
+        When all have had their turn, the suspect stays.
+        """
+        spent = np.take_along_axis(self._failures[runs], np.maximum(ranked, 0), 1) >= self._limits.failures_per_service
+        n_rows = np.arange(runs.size)
+        worn = (suspect >= 0) & (self._failures[runs, np.maximum(suspect, 0)] >= self._limits.failures_per_service)
+        following = ranked[n_rows, np.argmin(spent, 1)]
+        target: Ints = np.where(worn & ~spent.all(1), following, suspect)
+        return target

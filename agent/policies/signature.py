@@ -1,0 +1,88 @@
+"""What an incident looks like, in a few words that come back: the key under which experience is kept."""
+
+__all__ = ["signatures"]
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.api import AMPLIFICATION_BANDS, LOAD_BANDS, PATTERNS, History, Observation, Signature, Topology
+from agent.policies.arms import worst_slot
+from simcore.windows import Metric
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+_CODE = {name: i for i, name in enumerate(PATTERNS)}
+
+#: Deviations, in spreads above normal, that count.
+STRANGE = 5.0
+#: A change (deploy, configuration) is recent for this long, seconds.
+RECENT_S = 180.0
+#: Mean latency of the worst replica over that of the others.
+SKEW = 1.6
+
+
+def signatures(
+    topology: Topology, observation: Observation, history: History, runs: Ints, target: Ints, again: Bools
+) -> Signature:
+    """Describe the incidents of some runs.
+
+    Parameters
+    ----------
+    topology, observation, history
+        Of the batch.
+    runs
+        (row,) runs to describe.
+    target
+        (row,) service to act on, -1 for the workload.
+    again
+        (row,) whether something was tried in this incident before.
+    """
+    system = observation.metrics[runs, -1]
+    late = system[:, Metric.P95_S] > topology.p95_slo_s
+    bad = system[:, Metric.ERROR_RATE] > topology.bad_frac_slo
+    rate = np.nan_to_num(system[:, Metric.REQUEST_RATE_RPS]) / topology.rate_rps
+    services = observation.metrics[runs, :-1]
+    sent = np.nan_to_num(services[..., Metric.REQUEST_RATE_RPS]).sum(1) * topology.step_s
+    retries = np.nan_to_num(services[..., Metric.RETRIES]).sum(1)
+    amplification = sent / np.maximum(sent - retries, 1.0)
+    pattern = [_pattern(topology, observation, history, int(run), int(t)) for run, t in zip(runs, target, strict=True)]
+    return Signature(
+        target=target,
+        broken=late + 2 * bad.astype(np.int64),
+        load=np.digitize(rate, LOAD_BANDS),
+        amplification=np.digitize(amplification, AMPLIFICATION_BANDS),
+        pattern=np.array(pattern, np.int64).reshape(-1),
+        again=again,
+    )
+
+
+def _pattern(topology: Topology, observation: Observation, history: History, run: int, target: int) -> int:
+    """Return the code of the most telling thing about the target of one run."""
+    metrics = observation.metrics[run]
+    deviation = history.deviation(run, metrics)
+    if target < 0:
+        return _CODE["surge" if deviation[-1, Metric.REQUEST_RATE_RPS] > STRANGE else "nothing"]
+    row, normal = metrics[target], history.centre[run, target]
+    strange = deviation[target] > STRANGE
+    system_errors = metrics[-1, Metric.ERROR_RATE] > topology.bad_frac_slo
+    if topology.caches[target]:
+        lost = normal[Metric.HIT_RATIO] - row[Metric.HIT_RATIO]
+        if lost > 0.05:
+            return _CODE["cold"]
+        if system_errors and not strange[Metric.ERROR_RATE]:
+            return _CODE["poison"]
+    if worst_slot(observation.replicas[run, target])[1] > SKEW:
+        return _CODE["skew"]
+    if row[Metric.REPLICAS_UP] < normal[Metric.REPLICAS_UP] - 0.5:
+        return _CODE["flapping"]
+    if observation.change_age_s[run, target] <= RECENT_S:
+        return _CODE["change"]
+    if strange[Metric.MEMORY_FRAC] and row[Metric.MEMORY_FRAC] > 0.6:
+        return _CODE["memory"]
+    if strange[Metric.ERROR_RATE]:
+        return _CODE["errors"]
+    if strange[Metric.CPU_UTIL] and row[Metric.CPU_UTIL] > 0.6:
+        return _CODE["cpu"]
+    return _CODE["latency" if strange[Metric.P95_S] else "nothing"]

@@ -1,0 +1,88 @@
+"""Where detectors, diagnosers and policies are found by name. Nothing is imported before it is asked for."""
+
+__all__ = ["DETECTORS", "DIAGNOSERS", "POLICIES", "Entry", "make_detector", "make_diagnoser", "make_policy"]
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, cast
+
+from agent.api import Detector, Diagnoser, Policy
+from simcore.errors import RegistryError, suggest
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A plug-in."""
+
+    module: str
+    cls: str
+    description: str  #: one line
+
+    def make(self, **options: Any) -> Any:
+        """Return a new instance."""
+        return getattr(importlib.import_module(self.module), self.cls)(**options)
+
+
+DETECTORS: dict[str, Entry] = {
+    "isolation_forest": Entry(
+        "agent.detectors.isolation_forest", "IsolationForestDetector", "an isolation forest per service (default)"
+    ),
+    "threshold": Entry("agent.detectors.threshold", "ThresholdDetector", "static limits on each service's metrics"),
+}
+
+DIAGNOSERS: dict[str, Entry] = {
+    "causal_rank": Entry(
+        "agent.diagnosers.causal_rank", "CausalRank", "anomaly, correlation with the symptoms, call graph (default)"
+    ),
+    "max_score": Entry("agent.diagnosers.max_score", "MaxScore", "the service with the largest anomaly score"),
+    "random": Entry("agent.diagnosers.random", "RandomRank", "a service drawn at random"),
+}
+
+POLICIES: dict[str, Entry] = {
+    "bandit": Entry("agent.policies.bandit", "Ucb1Policy", "UCB1 by incident signature, learns over rounds (default)"),
+    "noop": Entry("agent.policies.noop", "NoopPolicy", "never acts"),
+    "playbook": Entry("agent.policies.playbook", "Playbook", "a fixed table from the incident's pattern to an action"),
+    "random": Entry("agent.policies.random", "RandomPolicy", "any allowed action, drawn at random"),
+    "threshold_rules": Entry(
+        "agent.policies.threshold_rules", "ThresholdRules", "simple rules on observed metrics, without learning"
+    ),
+}
+
+
+def _make(kind: str, table: dict[str, Entry], name: str, options: dict[str, Any]) -> Any:
+    if name not in table:
+        raise RegistryError(f"no {kind} is called '{name}'{suggest(name, table)} (known: {', '.join(table)})")
+    return table[name].make(**options)
+
+
+def make_detector(name: str, **options: Any) -> Detector:
+    """Return a new detector.
+
+    Raises
+    ------
+    RegistryError
+        If none has this name.
+    """
+    return cast(Detector, _make("detector", DETECTORS, name, options))
+
+
+def make_diagnoser(name: str, **options: Any) -> Diagnoser:
+    """Return a new diagnoser.
+
+    Raises
+    ------
+    RegistryError
+        If none has this name.
+    """
+    return cast(Diagnoser, _make("diagnoser", DIAGNOSERS, name, options))
+
+
+def make_policy(name: str, **options: Any) -> Policy:
+    """Return a new policy.
+
+    Raises
+    ------
+    RegistryError
+        If none has this name.
+    """
+    return cast(Policy, _make("policy", POLICIES, name, options))

@@ -1,0 +1,183 @@
+"""Where the batch engine keeps its runs: every run has arrays of its own, which can grow alone."""
+
+__all__ = ["Arenas", "Capacity"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simcore.codes import Param
+from simcore.engines.api import RunInputs
+from simcore.layout import ARRAYS, LANE, NEVER, Need, Plan
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Room that a run starts with; what a run outgrows is doubled for that run alone, up to ``limit`` entries."""
+
+    spans: int = 64
+    jobs: int = 8  #: per replica
+    ends: int = 512  #: spans that end in a window
+    log: int = 4096
+    control: int = 32
+    spare_replicas: int = 1  #: beyond the initial ones
+    limit: int = 2**22
+
+
+class Arenas:
+    """The state of a batch of runs, empty but for its structure.
+
+    Parameters
+    ----------
+    plan
+        The compiled scenario.
+    capacity
+        Room that every run starts with.
+    inputs
+        (run) modulations and changes, whose number is known.
+    log
+        Whether there is an event log.
+    """
+
+    def __init__(self, plan: Plan, capacity: Capacity, inputs: Sequence[RunInputs], log: bool) -> None:
+        self._plan = plan
+        self._capacity = capacity
+        self.lanes = np.zeros(len(inputs), LANE)
+        self._arrays: list[dict[str, Array]] = [{} for _ in inputs]
+        for run, given in enumerate(inputs):
+            self._build(run, given, log)
+
+    def _build(self, run: int, given: RunInputs, log: bool) -> None:
+        services, capacity, lane = self._plan.services, self._capacity, self.lanes[run]
+        initial = services["initial"]
+        cached = services["slots"] > 0
+        n_replicas = int(initial.sum()) + capacity.spare_replicas
+        n_shards = int(initial[cached].sum()) + capacity.spare_replicas if cached.any() else 0
+        lane["per_replica"] = capacity.jobs
+        lane["leaves"] = self._leaves(n_replicas)
+        lane["keys_wide"], lane["slots_wide"] = services["n_keys"].max(), services["slots"].max()
+        lane["stack_wide"] = 2 + sum(given.modulations[c.modulation].param == Param.DEPLOY for c in given.changes)
+        lengths = {
+            "spans": capacity.spans,
+            "jobs": n_replicas * capacity.jobs,
+            "replicas": n_replicas,
+            "tree": 2 * int(lane["leaves"]),
+            "control": capacity.control + n_replicas + len(given.changes),
+            "streams": 1 + sum(m.param == Param.SURGE for m in given.modulations),
+            "mods": len(given.modulations),
+            "changes": len(given.changes),
+            "actions": 1,
+            "rings": int(self._plan.head["n_rings"][0]),
+            "fleets": len(services),
+            "stacks": len(services) * int(lane["stack_wide"]),
+            "shards": n_shards,
+            "ends": capacity.ends,
+            "tally": len(services) + 1,
+            "log": capacity.log if log else 0,
+        }
+        for name, length in lengths.items():
+            self._lengthen(run, name, length)
+
+    def _leaves(self, n_replicas: int) -> int:
+        n = 3 + int(self._plan.head["n_rings"][0]) + n_replicas
+        return 1 << (n - 1).bit_length()
+
+    def part(self, run: int, name: str) -> Array:
+        """Return an array of one run."""
+        return self._arrays[run][name]
+
+    def _put(self, run: int, name: str, array: Array) -> None:
+        self._arrays[run][name] = array
+        self.lanes[name][run] = array.__array_interface__["data"][0]
+
+    def _lengthen(self, run: int, name: str, length: int) -> None:
+        """Give an array of a run a new length, keeping what it holds, and whatever goes with it."""
+        lane = self.lanes[run]
+        also = {
+            "spans": (("heap", length), ("spans", length)),
+            "ends": (("scratch", length), ("ends", length)),
+            "shards": (
+                ("slots", length * int(lane["slots_wide"])),
+                ("where", length * int(lane["keys_wide"])),
+                ("shards", length),
+            ),
+        }.get(name, ((name, length),))
+        for each, n in also:
+            new = np.zeros(n, ARRAYS[each])
+            old = self._arrays[run].get(each)
+            if old is not None:
+                new[: len(old)] = old
+            self._put(run, each, new)
+        room = {"spans": "span_cap", "ends": "end_cap", "log": "log_cap", "replicas": "replica_cap", "control": "control_cap"}
+        if name in room:
+            lane[room[name]] = length
+
+    def grow(self, run: int, need: Need) -> bool:
+        """Double what a run has outgrown; False if that would pass the limit."""
+        lane = self.lanes[run]
+        if need == Need.REPLICAS:
+            self._grow_replicas(run)
+            return True
+        if need == Need.JOBS:
+            return self._grow_jobs(run)
+        name, length = {
+            Need.SPANS: ("spans", max(2 * int(lane["span_cap"]), 4)),
+            Need.ENDS: ("ends", max(2 * int(lane["end_cap"]), 8)),
+            Need.LOG: ("log", 2 * int(lane["log_cap"]) + 2 * int(lane["span_cap"]) + 64),
+            Need.CONTROL: ("control", 2 * int(lane["control_cap"]) + 2 * int(lane["n_replicas"]) + 16),
+        }[need]
+        if length > self._capacity.limit * (16 if need == Need.LOG else 1):
+            return False
+        self._lengthen(run, name, length)
+        return True
+
+    def _grow_jobs(self, run: int) -> bool:
+        lane = self.lanes[run]
+        per_replica, n_replicas = int(lane["per_replica"]), int(lane["replica_cap"])
+        wider = max(2 * per_replica, 4)
+        if wider > self._capacity.limit:
+            return False
+        new = np.zeros((n_replicas, wider), ARRAYS["jobs"])
+        new[:, :per_replica] = self.part(run, "jobs").reshape(n_replicas, per_replica)
+        self._put(run, "jobs", new.reshape(-1))
+        lane["per_replica"] = wider
+        return True
+
+    def _grow_replicas(self, run: int) -> None:
+        lane = self.lanes[run]
+        more = max(4, int(lane["replica_cap"]))
+        n_replicas = int(lane["replica_cap"]) + more
+        times = self.part(run, "tree")["time"][int(lane["leaves"]) :].copy()
+        self._lengthen(run, "replicas", n_replicas)
+        self._lengthen(run, "jobs", n_replicas * int(lane["per_replica"]))
+        if lane["slots_wide"]:
+            self._lengthen(run, "shards", len(self.part(run, "shards")) + more)
+        lane["leaves"] = self._leaves(n_replicas)
+        self._lengthen(run, "tree", 2 * int(lane["leaves"]))
+        tree = self.part(run, "tree")
+        tree["time"] = NEVER
+        tree["time"][int(lane["leaves"]) : int(lane["leaves"]) + len(times)] = times
+
+    def room_for_action(self, run: int, number: int) -> None:
+        """Make room for action ``number`` of a run and its control entry."""
+        lane = self.lanes[run]
+        if number >= len(self.part(run, "actions")):
+            self._lengthen(run, "actions", 2 * number + 4)
+        if int(lane["n_control"]) + int(lane["n_replicas"]) + 8 > int(lane["control_cap"]):
+            self._lengthen(run, "control", 2 * int(lane["control_cap"]) + 16)
+
+    def copy(self, runs: Sequence[int]) -> "Arenas":
+        """Return independent copies of the given runs, repeats allowed."""
+        twin = object.__new__(Arenas)
+        twin._plan, twin._capacity = self._plan, self._capacity
+        twin.lanes = self.lanes[np.asarray(runs, np.int64)].copy()
+        twin._arrays = [{} for _ in runs]
+        for i, run in enumerate(runs):
+            for name, array in self._arrays[run].items():
+                twin._put(i, name, array.copy())
+        return twin

@@ -1,0 +1,208 @@
+"""The batch engine: many runs at once through the compiled kernels."""
+
+__all__ = ["BatchSession", "Capacity"]
+
+from collections.abc import Sequence
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from simcore.codes import Param
+from simcore.engines.api import EngineAction, RunInputs
+from simcore.engines.arenas import Arenas, Capacity
+from simcore.errors import CapacityError, InputError
+from simcore.kernels.advance import advance_runs
+from simcore.kernels.prepare import after_growth, enter_action, prepare_runs
+from simcore.layout import NEVER, Need, compile_plan
+from simcore.model.scenario import Scenario
+from simcore.streams import keyed
+from simcore.windows import N_AREAS, N_METRICS, N_STATS, N_TOTALS, Windows
+
+_ZERO_WHEN_OFF = (Param.LEAK, Param.CRASH, Param.SURGE)
+
+
+class BatchSession:
+    """``Session`` of the batch engine.
+
+    Parameters
+    ----------
+    scenario
+        What to simulate.
+    inputs
+        One per run.
+    log
+        Keep the complete event log of every run.
+    threads
+        Threads to use; None: as many as Numba takes by default. Results do not depend on it.
+    capacity
+        Room that every run starts with.
+
+    Raises
+    ------
+    CapacityError
+        If a run needs more state than ``capacity.limit``.
+    """
+
+    engine = "batch"
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        inputs: Sequence[RunInputs],
+        *,
+        log: bool = False,
+        threads: int | None = None,
+        capacity: Capacity | None = None,
+    ) -> None:
+        self.scenario = scenario
+        self.n_runs = len(inputs)
+        self.now_s = 0.0
+        self._step = 0
+        self._log = log
+        self._threads = threads
+        self._inputs = tuple(inputs)
+        self._plan = compile_plan(scenario)
+        self._capacity = capacity or Capacity()
+        self._n_actions = [0] * self.n_runs
+        self._arenas = Arenas(self._plan, self._capacity, inputs, log)
+        self._fill_in()
+        prepare_runs(self._plan.head, self._arenas.lanes)
+        self._windows = self._run_to(0, 1)
+
+    def _fill_in(self) -> None:
+        """Write what makes the runs different into their state."""
+        timing, work = self.scenario.timing, self.scenario.workload
+        top = float(self._plan.head["top"][0])
+        for run, given in enumerate(self._inputs):
+            lane = self._arenas.lanes[run]
+            lane["admitted"], lane["phase"], lane["key"] = 1.0, given.phase, given.key
+            lane["window"], lane["log_on"] = -timing.burn_in_steps, self._log
+            mods, changes = self._arenas.part(run, "mods"), self._arenas.part(run, "changes")
+            streams = self._arenas.part(run, "streams")
+            base_peak = work.rate_rps * top
+            sign = -1.0 if work.arrivals == "grid" else 1.0
+            streams[0] = (0.0, 0.0, keyed(given.key, 0), 0, 0, sign / base_peak, base_peak, 1.0)
+            n_streams = 1
+            for i, mod in enumerate(given.modulations):
+                stream = -1
+                if mod.param == Param.SURGE:
+                    stream = n_streams
+                    peak = base_peak * max([c.value for c in given.changes if c.modulation == i], default=0.0)
+                    gap = sign / peak if peak > 0.0 else sign
+                    streams[stream] = (NEVER, 0.0, keyed(given.key, stream), 0, 0, gap, peak, 0.0)
+                    n_streams += 1
+                neutral = 0.0 if mod.param in _ZERO_WHEN_OFF else 1.0
+                mods[i] = (neutral, 0.0, mod.param, mod.place, mod.service, mod.replica, 0, 0, 0, 2**31 - 1, stream)
+            for i, change in enumerate(given.changes):
+                changes[i] = (change.time_s, change.value, change.modulation)
+            lane["n_mods"], lane["n_changes"], lane["n_streams"] = len(given.modulations), len(given.changes), n_streams
+
+    def _run_to(self, step: int, n_windows: int) -> Windows:
+        """Advance all runs to the edge ``step`` and return the last ``n_windows`` windows."""
+        n_services = len(self.scenario.services)
+        slots = int(self._plan.head["slots_max"][0])
+        shape = (self.n_runs, n_windows)
+        metrics = np.full((*shape, n_services + 1, N_METRICS), np.nan)
+        totals = np.zeros((*shape, N_TOTALS), np.int64)
+        replicas = np.full((*shape, n_services, slots, N_STATS), np.nan)
+        markers = np.zeros((*shape, n_services), np.int64)
+        cores = np.ascontiguousarray(self._plan.services["cores"])
+        area = np.zeros((self.n_runs, n_services, N_AREAS))
+        needs = np.zeros(self.n_runs, np.int64)
+        runs = np.arange(self.n_runs)
+        if self._threads is not None:
+            numba.set_num_threads(min(self._threads, numba.config.NUMBA_NUM_THREADS))
+        numba.set_parallel_chunksize(1)
+        while runs.size:
+            advance_runs(
+                self._plan.head, self._arenas.lanes, runs, step, cores, area, metrics, totals, replicas, markers, needs
+            )
+            runs = np.flatnonzero(needs)
+            for run in runs:
+                self._grow(int(run), Need(int(needs[run])))
+            needs[:] = 0
+        return Windows(step - n_windows, metrics, totals, replicas, markers)
+
+    def _grow(self, run: int, need: Need) -> None:
+        """Give one run more room."""
+        lane = self._arenas.lanes[run]
+        old_spans = int(lane["span_cap"])
+        if not self._arenas.grow(run, need):
+            service = self._busiest(run)
+            raise CapacityError(
+                f"run {self._inputs[run].run} needs more than {self._capacity.limit} {need.name.lower()} at "
+                f"{float(lane['now']):.1f} s; most of its work is at service '{service}'"
+            )
+        after_growth(self._arenas.lanes, run, old_spans)
+
+    def _busiest(self, run: int) -> str:
+        replicas = self._arenas.part(run, "replicas")[: int(self._arenas.lanes[run]["n_replicas"])]
+        load = np.zeros(len(self.scenario.services), np.int64)
+        np.add.at(load, replicas["service"], replicas["in_flight"])
+        return self.scenario.service_names[int(load.argmax())]
+
+    def advance(self, until_s: float) -> None:
+        """Run to the edge ``until_s``; see ``Session``."""
+        step = edge_of(until_s, self.scenario.timing.step_s, self._step)
+        if step > self._step:
+            self._windows = self._run_to(step, step - self._step)
+            self._step = step
+            self.now_s = step * self.scenario.timing.step_s
+
+    def observe(self) -> Windows:
+        """Return the windows closed by the last ``advance``."""
+        return self._windows
+
+    def apply(self, actions: Sequence[EngineAction]) -> None:
+        """Enter actions; see ``Session``."""
+        for action in actions:
+            if action.at_s < self.now_s:
+                raise InputError(f"an action must not take effect before {self.now_s} s, got {action.at_s}")
+            run, number = action.run, self._n_actions[action.run]
+            self._arenas.room_for_action(run, number)
+            row = (action.amount, action.code, action.service, action.replica)
+            self._arenas.part(run, "actions")[number] = row
+            enter_action(self._arenas.lanes, run, number, action.at_s)
+            self._n_actions[run] = number + 1
+
+    def fork(self, runs: Sequence[int]) -> "BatchSession":
+        """Return an independent continuation of the given runs, by copying their state."""
+        twin = object.__new__(BatchSession)
+        twin.__dict__.update(self.__dict__)
+        twin.n_runs = len(runs)
+        twin._inputs = tuple(self._inputs[run] for run in runs)
+        twin._n_actions = [self._n_actions[run] for run in runs]
+        twin._arenas = self._arenas.copy(runs)
+        index = np.asarray(runs, np.int64)
+        seen = self._windows
+        twin._windows = Windows(
+            seen.first, seen.metrics[index], seen.totals[index], seen.replicas[index], seen.markers[index]
+        )
+        return twin
+
+    def events(self, run: int) -> npt.NDArray[np.void]:
+        """Return the event log of a run so far, dtype ``LOG``."""
+        if not self._log:
+            raise InputError("the session was opened without log=True")
+        return self._arenas.part(run, "log")[: int(self._arenas.lanes[run]["n_log"])].copy()
+
+    def events_run(self) -> int:
+        """Return how many calendar entries all runs have executed."""
+        return int(self._arenas.lanes["events"].sum())
+
+
+def edge_of(until_s: float, step_s: float, present: int) -> int:
+    """Return the number of the edge at ``until_s``.
+
+    Raises
+    ------
+    InputError
+        If there is no edge at that time or it lies behind the present one.
+    """
+    step = round(until_s / step_s)
+    if step * step_s != until_s:
+        raise InputError(f"until_s must be a multiple of the control step {step_s} s, got {until_s}")
+    if step < present:
+        raise InputError(f"until_s must not lie before the present edge {present * step_s} s, got {until_s}")
+    return step

@@ -1,0 +1,322 @@
+"""The event loop: one run up to an edge, and a batch of runs on threads."""
+
+import numpy as np
+from numba import carray
+
+from simcore.codes import BORDER, Event, Kind, Purpose
+from simcore.jit import njit, pointer, prange
+from simcore.kernels.calendar import (
+    CONTROL_LEAF,
+    FIRST_RING,
+    HEAP_LEAF,
+    STREAM_LEAF,
+    disarm,
+    leave,
+    next_stream,
+    pop_control,
+    set_leaf,
+)
+from simcore.kernels.control import next_candidate, on_action, on_change, on_replica
+from simcore.kernels.replica import DRAINING, STARTING, UP, complete_cpu
+from simcore.kernels.requests import (
+    CLIENT,
+    FAILED,
+    FINISH,
+    NOTHING,
+    SEND,
+    WALK,
+    allocate,
+    arrive,
+    failed,
+    finish,
+    note,
+    on_reply,
+    on_timeout,
+    send,
+    start,
+    walk,
+)
+from simcore.layout import (
+    NEVER,
+    Need,
+    action_at,
+    class_at,
+    control_at,
+    fleet_at,
+    heap_at,
+    node_at,
+    replica_at,
+    ring_at,
+    service_at,
+    span_at,
+    step_at,
+    stream_at,
+    tally_at,
+)
+from simcore.samplers import integrate, rate_factor
+from simcore.streams import draw_index, uniform
+from simcore.windows import END as END_RECORD
+from simcore.windows import N_TALLIES, Area, ReplicaStat, close_window
+
+_CPU_DONE, _DELAY_DONE, _OFFERED, _SHED = int(Event.CPU_DONE), int(Event.DELAY_DONE), int(Event.OFFERED), int(Event.SHED)
+_DELAY, _REPLY, _GRANT, _ARRIVE, _RETRY = int(Kind.DELAY), int(Kind.REPLY), int(Kind.GRANT), int(Kind.ARRIVE), int(Kind.RETRY)
+_FAULT, _ACTION = int(Kind.FAULT), int(Kind.ACTION)
+_THIN, _CHOICE, _ADMIT = int(Purpose.THIN), int(Purpose.CHOICE), int(Purpose.ADMIT)
+_NEED_LOG, _NEED_REPLICAS, _NEED_CONTROL = int(Need.LOG), int(Need.REPLICAS), int(Need.CONTROL)
+_A_BUSY, _A_UP, _A_FLIGHT, _A_QUEUE = int(Area.BUSY), int(Area.UP), int(Area.IN_FLIGHT), int(Area.QUEUE)
+_A_MEM, _A_REP = int(Area.MEMORY_FRAC), int(Area.REPLICAS_UP)
+_R_ORDINAL, _R_STATE, _R_QUARANTINED = int(ReplicaStat.ORDINAL), int(ReplicaStat.STATE), int(ReplicaStat.QUARANTINED)
+_R_FINISHED, _R_MEAN, _R_BUSY = int(ReplicaStat.FINISHED), int(ReplicaStat.MEAN_LATENCY_S), int(ReplicaStat.BUSY)
+
+
+@njit(inline=True)
+def on_candidate(plan, lane, now):  # type: ignore[no-untyped-def]
+    """The next candidate of the arrival streams: thinned away, shed, or sent. Returns its span or -1."""
+    i = next_stream(lane) if lane.n_streams > 1 else 0
+    stream = stream_at(lane, i)
+    root, number = stream.root, stream.n
+    rate = plan.rate_rps * rate_factor(plan.shape, plan.a, plan.b, plan.c, lane.phase, now)
+    if i > 0:
+        rate = rate * stream.value
+    peak = stream.peak
+    stream.n += 1
+    next_candidate(lane, i)
+    set_leaf(lane, STREAM_LEAF, stream_at(lane, next_stream(lane) if lane.n_streams > 1 else 0).time)
+    if rate < peak and uniform(root, draw_index(BORDER, _THIN)) * peak >= rate:
+        return -1
+    kind = 0
+    last = plan.n_classes - 1
+    if last > 0:
+        u = uniform(root, draw_index(BORDER, _CHOICE))
+        while kind < last and u >= class_at(plan, kind).cumulative:
+            kind += 1
+    entry = class_at(plan, kind)
+    request = (np.int64(i) << 40) | number
+    note(lane, now, request, root, _OFFERED, entry.operation)
+    tally = tally_at(lane, plan.n_services)
+    tally.arrivals += 1
+    if lane.admitted < 1.0 and uniform(root, draw_index(BORDER, _ADMIT)) >= lane.admitted:
+        note(lane, now, request, root, _SHED, entry.operation)
+        tally.rejected += 1
+        tally.bad += 1
+        return -1
+    s = allocate(lane)
+    span = span_at(lane, s)
+    span.key = root
+    span.request = request
+    span.parent = CLIENT
+    span.site = -1
+    span.attempt = 0
+    span.service = entry.service
+    span.pc = entry.first
+    return s
+
+
+@njit(inline=True)
+def _on_heap(plan, lane, now):  # type: ignore[no-untyped-def]
+    """Run the first entry of the heap and return what is to be done next."""
+    s = heap_at(lane, 0).span
+    kind = heap_at(lane, 0).kind
+    leave(lane, s)
+    if kind == _REPLY:
+        return on_reply(plan, lane, s, now)
+    if kind == _RETRY:
+        return SEND, s, 0
+    if kind == _ARRIVE:
+        todo = arrive(plan, lane, s, now)
+        if todo == NOTHING:
+            return NOTHING, s, 0
+    if kind == _DELAY:
+        span = span_at(lane, s)
+        note(lane, now, span.request, span.key, _DELAY_DONE, step_at(plan, span.pc).number)
+        span.pc += 1
+        return WALK, s, 0
+    todo, status = start(lane, s, now)
+    return todo, s, status
+
+
+@njit
+def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
+    """Run the first control entry; returns whether there was room for it."""
+    first = control_at(lane, 0)
+    if first.kind == _ACTION:
+        grows = max(0, np.int64(action_at(lane, first.index).amount)) + 1
+        if lane.n_replicas + grows > lane.replica_cap:
+            lane.need = _NEED_REPLICAS
+            return False
+        if lane.n_control + lane.n_replicas + grows + 4 > lane.control_cap:
+            lane.need = _NEED_CONTROL
+            return False
+    if lane.n_control + lane.n_replicas + 4 > lane.control_cap:
+        lane.need = _NEED_CONTROL
+        return False
+    at = pop_control(lane)
+    kind, what, index, incarnation = control_at(lane, at).kind, control_at(lane, at).what, control_at(lane, at).index, control_at(lane, at).incarnation
+    if kind == _FAULT:
+        on_change(plan, lane, index, now)
+    elif kind == _ACTION:
+        on_action(plan, lane, index, now)
+    else:
+        on_replica(plan, lane, index, what, incarnation, now)
+    return True
+
+
+@njit
+def run_until(plan, lane, edge):  # type: ignore[no-untyped-def]
+    """Run the events of one run before ``edge``; returns a ``Need`` code, after which the call may be repeated."""
+    first_replica = lane.first_replica_leaf
+    while True:
+        if lane.need:
+            return lane.need
+        if lane.log_on and lane.n_log + 2 * lane.span_cap + 64 > lane.log_cap:
+            return _NEED_LOG
+        now = node_at(lane, 1).time
+        if now >= edge:
+            return 0
+        leaf = node_at(lane, 1).leaf
+        lane.now = now
+        lane.events += 1
+        todo, s, status = NOTHING, 0, 0
+        if leaf >= first_replica:
+            s = complete_cpu(plan, lane, leaf - first_replica, now)
+            span = span_at(lane, s)
+            note(lane, now, span.request, span.key, _CPU_DONE, step_at(plan, span.pc).number)
+            span.pc += 1
+            todo = WALK
+        elif leaf == HEAP_LEAF:
+            todo, s, status = _on_heap(plan, lane, now)
+        elif leaf == STREAM_LEAF:
+            s = on_candidate(plan, lane, now)
+            if s >= 0:
+                todo = SEND
+        elif leaf == CONTROL_LEAF:
+            _on_control(plan, lane, now)
+        else:
+            s = ring_at(lane, leaf - FIRST_RING).head
+            if s >= 0 and span_at(lane, s).expires <= now:
+                disarm(lane, s)
+                todo, s, status = on_timeout(plan, lane, s, now)
+            s2 = ring_at(lane, leaf - FIRST_RING).head
+            set_leaf(lane, leaf, span_at(lane, s2).expires if s2 >= 0 else NEVER)
+        while todo != NOTHING:
+            if todo == WALK:
+                todo, s, status = walk(plan, lane, s, now)
+            if todo == FINISH:
+                finish(plan, lane, s, status, now)
+                todo = NOTHING
+            elif todo == SEND:
+                send(plan, lane, s, now)
+                todo = NOTHING
+            elif todo == FAILED:
+                todo, s, status = failed(plan, lane, s, now)
+
+
+@njit
+def _count_overdue(plan, lane, edge):  # type: ignore[no-untyped-def]
+    """Count roots that are past the latency objective and unanswered as bad, in the window in which they became so."""
+    s = ring_at(lane, 0).head
+    while s >= 0 and span_at(lane, s).sent + plan.latency_s < edge:
+        if span_at(lane, s).counted == 0:
+            span_at(lane, s).counted = 1
+            tally_at(lane, plan.n_services).bad += 1
+        s = span_at(lane, s).t_next
+
+
+@njit
+def close(plan, lane, edge, cores, area, metrics, totals, replicas, markers):  # type: ignore[no-untyped-def]
+    """Close the window that ends at ``edge`` and write its metrics."""
+    _count_overdue(plan, lane, edge)
+    area[:, :] = 0.0
+    replicas[:, :, :] = np.nan
+    replicas[:, :, _R_ORDINAL] = -1.0
+    for service in range(plan.n_services):
+        base = service_at(plan, service)
+        slot = 0
+        at = fleet_at(lane, service).first
+        while at >= 0:
+            r = replica_at(lane, at)
+            r.busy_acc = integrate(r.busy_acc, r.busy, r.busy_since, edge)
+            r.flight_acc = integrate(r.flight_acc, np.float64(r.in_flight), r.flight_since, edge)
+            r.queue_acc = integrate(r.queue_acc, np.float64(r.queued), r.queue_since, edge)
+            up = r.state == UP or r.state == DRAINING
+            r.up_acc = integrate(r.up_acc, 1.0 if up else 0.0, r.up_since, edge)
+            area[service, _A_BUSY] += r.busy_acc
+            area[service, _A_UP] += r.up_acc
+            area[service, _A_FLIGHT] += r.flight_acc
+            area[service, _A_QUEUE] += r.queue_acc
+            if up:
+                used = np.float64(base.base_bytes + base.per_span_bytes * r.in_flight + r.leaked)
+                area[service, _A_MEM] = max(area[service, _A_MEM], used / np.float64(base.limit_bytes))
+            if r.state == UP:
+                area[service, _A_REP] += 1.0
+            if (r.state == UP or r.state == STARTING) and slot < replicas.shape[1]:
+                out = replicas[service, slot]
+                slot += 1
+                out[_R_ORDINAL] = r.ordinal
+                out[_R_STATE] = r.state
+                out[_R_QUARANTINED] = r.quarantined
+                out[_R_FINISHED] = r.finished
+                if r.finished > 0:
+                    out[_R_MEAN] = r.latency_sum / np.float64(r.finished)
+                out[_R_BUSY] = r.busy_acc / (plan.step_s * base.cores)
+            r.busy_acc, r.flight_acc, r.queue_acc, r.up_acc = 0.0, 0.0, 0.0, 0.0
+            r.busy_since, r.flight_since, r.queue_since, r.up_since = edge, edge, edge, edge
+            r.latency_sum = 0.0
+            r.finished = 0
+            at = r.next
+        markers[service] = fleet_at(lane, service).marks
+        fleet_at(lane, service).marks = 0
+    ends = carray(pointer(lane.ends), lane.end_cap, END_RECORD)
+    scratch = carray(pointer(lane.scratch), lane.end_cap, np.float64)
+    tally = carray(pointer(lane.tally), (np.int64(plan.n_services) + 1, N_TALLIES), np.int64)
+    close_window(ends, lane.n_ends, tally, area, cores, plan.step_s, scratch, metrics, totals)
+    lane.n_ends = 0
+    tally[:, :] = 0
+
+
+@njit
+def advance_run(plan, lane, windows, cores, area, metrics, totals, replicas, markers):  # type: ignore[no-untyped-def]
+    """Advance one run to the edge of control step ``windows``; returns a ``Need`` code.
+
+    The output arrays hold the windows that end at that edge, the last ones first to be overwritten by the burn-in's.
+    """
+    first = windows - metrics.shape[0]
+    while lane.window < windows:
+        edge = np.float64(lane.window + 1) * plan.step_s
+        need = run_until(plan, lane, edge)
+        if need:
+            return need
+        at = max(0, lane.window - first)
+        close(plan, lane, edge, cores, area, metrics[at], totals[at], replicas[at], markers[at])
+        lane.window += 1
+    return 0
+
+
+@njit(parallel=True)
+def advance_runs(plans, lanes, runs, windows, cores, area, metrics, totals, replicas, markers, needs):  # type: ignore[no-untyped-def]
+    """Advance the listed runs on threads, one thread per run.
+
+    Parameters
+    ----------
+    plans
+        (1,) PLAN.
+    lanes
+        (run,) LANE.
+    runs
+        Runs to advance.
+    windows
+        Control step at whose edge to stop.
+    cores
+        (service,) base cores of a replica.
+    area
+        (run, service, area) working memory.
+    metrics, totals, replicas, markers
+        As in ``simcore.windows.Windows``, overwritten.
+    needs
+        (run,) takes ``Need`` codes; runs that need room are to be given it and advanced again.
+    """
+    for i in prange(runs.size):
+        run = runs[i]
+        needs[run] = advance_run(
+            plans[0], lanes[run], windows, cores, area[run], metrics[run], totals[run], replicas[run], markers[run]
+        )

@@ -1,0 +1,259 @@
+"""The calendar of one run: a tournament over event sources, a heap with removal, and FIFO rings of timers.
+
+Sources (leaves of the tournament): 0 the heap of span entries, 1 the control heap (faults, actions, replicas), 2 the
+arrival streams, then a ring per constant time-out, then the replicas' processor-sharing completions. A timer
+ring's leaf may be early (a lower bound): cancelling a timer does not touch the tournament.
+"""
+
+import numpy as np
+
+from simcore.codes import Kind
+from simcore.jit import njit
+from simcore.layout import NEVER, control_at, heap_at, job_at, node_at, ring_at, span_at, stream_at
+
+HEAP_LEAF, CONTROL_LEAF, STREAM_LEAF, FIRST_RING = 0, 1, 2, 3
+
+_CPU, _TIMEOUT, _ROOT = int(Kind.CPU), int(Kind.TIMEOUT), int(Kind.ROOT)
+_NO_KEY = np.uint64(0)
+
+
+@njit(inline=True)
+def before(time_a, kind_a, key_a, time_b, kind_b, key_b):  # type: ignore[no-untyped-def]
+    """Return whether entry a runs before entry b; equal keys cannot meet among spans."""
+    if time_a != time_b:
+        return time_a < time_b
+    if kind_a != kind_b:
+        return kind_a < kind_b
+    return key_a < key_b
+
+
+@njit
+def _leaf_rank(lane, leaf):  # type: ignore[no-untyped-def]
+    """Return (kind, key) of a source's next entry; (0, 0) for a ring whose leaf is early, so that it is mended first."""
+    if leaf == HEAP_LEAF:
+        return heap_at(lane, 0).kind, heap_at(lane, 0).key
+    if leaf == CONTROL_LEAF:
+        return control_at(lane, 0).kind, control_at(lane, 0).key
+    if leaf == STREAM_LEAF:
+        return np.int32(_ROOT), stream_at(lane, next_stream(lane)).root
+    first_replica = lane.first_replica_leaf
+    if leaf < first_replica:
+        first = ring_at(lane, leaf - FIRST_RING).head
+        if first < 0 or span_at(lane, first).expires > node_at(lane, lane.leaves + leaf).time:
+            return np.int32(0), _NO_KEY
+        return np.int32(_TIMEOUT), span_at(lane, first).key
+    return np.int32(_CPU), job_at(lane, (leaf - first_replica) * lane.per_replica).key
+
+
+@njit
+def _tie(lane, a, b):  # type: ignore[no-untyped-def]
+    kind_a, key_a = _leaf_rank(lane, a)
+    kind_b, key_b = _leaf_rank(lane, b)
+    return kind_a < kind_b or (kind_a == kind_b and key_a < key_b)
+
+
+@njit(inline=True)
+def set_leaf(lane, leaf, time):  # type: ignore[no-untyped-def]
+    """Enter the next time of a source (``NEVER`` for none) and replay its matches."""
+    i = lane.leaves + leaf
+    node_at(lane, i).time = time
+    node_at(lane, i).leaf = leaf
+    while i > 1:
+        rival = i ^ 1
+        i >>= 1
+        here, there = node_at(lane, rival ^ 1).time, node_at(lane, rival).time
+        if here < there or (here == there and here < NEVER and _tie(lane, node_at(lane, rival ^ 1).leaf, node_at(lane, rival).leaf)):
+            node_at(lane, i).time = here
+            node_at(lane, i).leaf = node_at(lane, rival ^ 1).leaf
+        else:
+            node_at(lane, i).time = there
+            node_at(lane, i).leaf = node_at(lane, rival).leaf
+
+
+@njit
+def next_stream(lane):  # type: ignore[no-untyped-def]
+    """Return the arrival stream whose candidate comes first."""
+    best = 0
+    for i in range(1, lane.n_streams):
+        a, b = stream_at(lane, i), stream_at(lane, best)
+        if a.time < b.time or (a.time == b.time and a.root < b.root):
+            best = i
+    return best
+
+
+@njit(inline=True)
+def _settle(lane, i, time, kind, key, span):  # type: ignore[no-untyped-def]
+    heap_at(lane, i).time = time
+    heap_at(lane, i).key = key
+    heap_at(lane, i).kind = kind
+    heap_at(lane, i).span = span
+    span_at(lane, span).heap_at = i
+
+
+@njit
+def _sift_up(lane, i, time, kind, key, span):  # type: ignore[no-untyped-def]
+    while i > 0:
+        up = (i - 1) >> 1
+        e = heap_at(lane, up)
+        if not before(time, kind, key, e.time, e.kind, e.key):
+            break
+        _settle(lane, i, e.time, e.kind, e.key, e.span)
+        i = up
+    _settle(lane, i, time, kind, key, span)
+    return i
+
+
+@njit
+def _sift_down(lane, i, time, kind, key, span):  # type: ignore[no-untyped-def]
+    n = lane.n_heap
+    while True:
+        child = 2 * i + 1
+        if child >= n:
+            break
+        if child + 1 < n:
+            a, b = heap_at(lane, child + 1), heap_at(lane, child)
+            if before(a.time, a.kind, a.key, b.time, b.kind, b.key):
+                child += 1
+        e = heap_at(lane, child)
+        if not before(e.time, e.kind, e.key, time, kind, key):
+            break
+        _settle(lane, i, e.time, e.kind, e.key, e.span)
+        i = child
+    _settle(lane, i, time, kind, key, span)
+
+
+@njit
+def enter(lane, time, kind, key, span):  # type: ignore[no-untyped-def]
+    """Enter the one calendar entry of a span."""
+    n = lane.n_heap
+    lane.n_heap = n + 1
+    if _sift_up(lane, n, time, kind, key, span) == 0:
+        set_leaf(lane, HEAP_LEAF, time)
+
+
+@njit
+def leave(lane, span):  # type: ignore[no-untyped-def]
+    """Take the calendar entry of a span away, run or not."""
+    i = span_at(lane, span).heap_at
+    span_at(lane, span).heap_at = -1
+    n = lane.n_heap - 1
+    lane.n_heap = n
+    if i < n:
+        e = heap_at(lane, n)
+        time, kind, key, moved = e.time, e.kind, e.key, e.span
+        if _sift_up(lane, i, time, kind, key, moved) == i:
+            _sift_down(lane, i, time, kind, key, moved)
+    if i == 0:
+        set_leaf(lane, HEAP_LEAF, heap_at(lane, 0).time if n > 0 else NEVER)
+
+
+@njit
+def arm(lane, ring, span, time):  # type: ignore[no-untyped-def]
+    """Put a timer of a span into its ring; rings keep (time, key) order, so a changed time-out walks back."""
+    key = span_at(lane, span).key
+    at = ring_at(lane, ring).tail
+    while at >= 0 and (span_at(lane, at).expires > time or (span_at(lane, at).expires == time and span_at(lane, at).key > key)):
+        at = span_at(lane, at).t_prev
+    after = ring_at(lane, ring).head if at < 0 else span_at(lane, at).t_next
+    span_at(lane, span).expires = time
+    span_at(lane, span).ring = ring
+    span_at(lane, span).t_prev = at
+    span_at(lane, span).t_next = after
+    if after < 0:
+        ring_at(lane, ring).tail = span
+    else:
+        span_at(lane, after).t_prev = span
+    if at >= 0:
+        span_at(lane, at).t_next = span
+        return
+    ring_at(lane, ring).head = span
+    leaf = FIRST_RING + ring
+    if time <= node_at(lane, lane.leaves + leaf).time:
+        set_leaf(lane, leaf, time)
+
+
+@njit(inline=True)
+def disarm(lane, span):  # type: ignore[no-untyped-def]
+    """Take the timer of a span out of its ring, if it has one."""
+    ring = span_at(lane, span).ring
+    if ring < 0:
+        return
+    previous, after = span_at(lane, span).t_prev, span_at(lane, span).t_next
+    span_at(lane, span).ring = -1
+    if after < 0:
+        ring_at(lane, ring).tail = previous
+    else:
+        span_at(lane, after).t_prev = previous
+    if previous >= 0:
+        span_at(lane, previous).t_next = after
+        return
+    ring_at(lane, ring).head = after
+    if after >= 0:
+        leaf = FIRST_RING + ring
+        if span_at(lane, after).expires == node_at(lane, lane.leaves + leaf).time:
+            # the same instant under another key: its matches may turn out differently
+            set_leaf(lane, leaf, span_at(lane, after).expires)
+
+
+@njit(inline=True)
+def _control_before(a, b):  # type: ignore[no-untyped-def]
+    if a.time != b.time:
+        return a.time < b.time
+    if a.kind != b.kind:
+        return a.kind < b.kind
+    if a.key != b.key:
+        return a.key < b.key
+    return a.attempt < b.attempt
+
+
+@njit
+def _swap_control(lane, i, j):  # type: ignore[no-untyped-def]
+    a, b = control_at(lane, i), control_at(lane, j)
+    a.time, b.time = b.time, a.time
+    a.key, b.key = b.key, a.key
+    a.attempt, b.attempt = b.attempt, a.attempt
+    a.kind, b.kind = b.kind, a.kind
+    a.what, b.what = b.what, a.what
+    a.index, b.index = b.index, a.index
+    a.incarnation, b.incarnation = b.incarnation, a.incarnation
+
+
+@njit
+def enter_control(lane, time, kind, key, attempt, what, index, incarnation):  # type: ignore[no-untyped-def]
+    """Enter a fault, action or replica event; the caller has checked the room."""
+    i = lane.n_control
+    lane.n_control = i + 1
+    entry = control_at(lane, i)
+    entry.time = time
+    entry.key = np.uint64(key)
+    entry.attempt = attempt
+    entry.kind = kind
+    entry.what = what
+    entry.index = index
+    entry.incarnation = incarnation
+    while i > 0 and _control_before(control_at(lane, i), control_at(lane, (i - 1) >> 1)):
+        _swap_control(lane, i, (i - 1) >> 1)
+        i = (i - 1) >> 1
+    if i == 0:
+        set_leaf(lane, CONTROL_LEAF, time)
+
+
+@njit
+def pop_control(lane):  # type: ignore[no-untyped-def]
+    """Drop the first control entry, moving it behind the last one, where the caller may still read it."""
+    n = lane.n_control - 1
+    lane.n_control = n
+    _swap_control(lane, 0, n)
+    i = 0
+    while True:
+        child = 2 * i + 1
+        if child >= n:
+            break
+        if child + 1 < n and _control_before(control_at(lane, child + 1), control_at(lane, child)):
+            child += 1
+        if not _control_before(control_at(lane, child), control_at(lane, i)):
+            break
+        _swap_control(lane, i, child)
+        i = child
+    set_leaf(lane, CONTROL_LEAF, control_at(lane, 0).time if n > 0 else NEVER)
+    return n

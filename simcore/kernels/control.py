@@ -1,0 +1,388 @@
+"""What happens to replicas of one run: kills and starts, faults, actions. Rare events, so plain rather than fast."""
+
+import numpy as np
+
+from simcore.codes import BORDER, ActionCode, Down, Event, Kind, Param, Place, Purpose, Status
+from simcore.jit import njit
+from simcore.kernels import cache
+from simcore.kernels.calendar import STREAM_LEAF, disarm, enter_control, leave, next_stream, set_leaf
+from simcore.kernels.replica import DRAINING, GONE, STARTING, UP, arm_cpu, refresh, set_in_flight, set_queued, set_state
+from simcore.kernels.requests import (
+    COME_UP,
+    CRASH,
+    DELAYED,
+    DRAIN_END,
+    ON_CPU,
+    OOM,
+    QUEUED,
+    RESERVED,
+    RESTART,
+    UNSENT,
+    WAITING,
+    give_up,
+    note,
+    release,
+    reply,
+)
+from simcore.layout import (
+    NEVER,
+    action_at,
+    change_at,
+    fleet_at,
+    mod_at,
+    replica_at,
+    service_at,
+    span_at,
+    stack_at,
+    stream_at,
+    tally_at,
+)
+from simcore.samplers import backoff, draw
+from simcore.streams import draw_index, mix, uniform
+
+_KILLED, _UP_EV, _DOWN, _DRAIN_EV = int(Event.KILLED), int(Event.REPLICA_UP), int(Event.REPLICA_DOWN), int(Event.REPLICA_DRAINING)
+_GONE_EV, _FAULT_EV, _ACTION_EV = int(Event.REPLICA_GONE), int(Event.FAULT_CHANGE), int(Event.ACTION_DONE)
+_BY_RESTART, _BY_CRASH, _BY_OOM = int(Down.RESTART), int(Down.CRASH), int(Down.OOM)
+_REPLICA = int(Kind.REPLICA)
+_RESET = int(Status.RESET)
+_CRASH_DRAW, _ARRIVAL = int(Purpose.CRASH), int(Purpose.ARRIVAL)
+_SURGE, _FLUSH, _POISON = int(Param.SURGE), int(Param.FLUSH), int(Param.POISON)
+_DEPLOY, _CONFIG = int(Param.DEPLOY), int(Param.CONFIG)
+_VERSION, _CONFIG_PLACE = int(Place.VERSION), int(Place.CONFIG)
+_A_RESTART, _A_SCALE, _A_CLEAR = int(ActionCode.RESTART), int(ActionCode.SCALE), int(ActionCode.CLEAR_CACHE)
+_A_LIMIT, _A_QUARANTINE, _A_RELEASE = int(ActionCode.LIMIT_TRAFFIC), int(ActionCode.QUARANTINE), int(ActionCode.RELEASE)
+_A_ROLLBACK = int(ActionCode.ROLLBACK)
+
+
+@njit
+def enter_replica(lane, time, at, what):  # type: ignore[no-untyped-def]
+    """Enter an event of a replica under its present incarnation."""
+    r = replica_at(lane, at)
+    enter_control(lane, time, _REPLICA, at, r.entries, what, at, r.incarnation)
+    r.entries += 1
+
+
+@njit
+def _crash_entry(lane, at, now):  # type: ignore[no-untyped-def]
+    r = replica_at(lane, at)
+    key = mix(lane.key, np.uint64(2**41 + at))
+    u = uniform(key, draw_index(r.incarnation, _CRASH_DRAW))
+    enter_replica(lane, now + r.crash * (0.5 + 0.5 * u), at, CRASH)
+
+
+@njit
+def _next_victim(lane, at, after, first):  # type: ignore[no-untyped-def]
+    """Return the span at a replica with the smallest key above ``after``, -1 if there is none."""
+    best = -1
+    for s in range(lane.span_cap):
+        span = span_at(lane, s)
+        there = span.state == QUEUED or span.state == RESERVED or span.state == ON_CPU or span.state == DELAYED or span.state == WAITING
+        if there and span.replica == at and (first or span.key > after) and (best < 0 or span.key < span_at(lane, best).key):
+            best = s
+    return best
+
+
+@njit
+def _kill_span(plan, lane, s, now):  # type: ignore[no-untyped-def]
+    span = span_at(lane, s)
+    note(lane, now, span.request, span.key, _KILLED, span.replica)
+    tally_at(lane, span.service).failed += 1
+    if span.state == RESERVED or span.state == DELAYED:
+        leave(lane, s)
+    elif span.state == WAITING:
+        c = span.child
+        child = span_at(lane, c)
+        if child.state == UNSENT:
+            leave(lane, c)
+            release(lane, c)
+        else:
+            disarm(lane, c)
+            if child.replica >= 0:
+                replica_at(lane, child.replica).outstanding -= 1
+            give_up(lane, c)
+        span.child = -1
+    reply(plan, lane, s, _RESET, now)
+
+
+@njit
+def kill(plan, lane, at, cause, now):  # type: ignore[no-untyped-def]
+    """Kill a replica with all the spans at it, in key order."""
+    note(lane, now, -1, at, _DOWN, cause)
+    r = replica_at(lane, at)
+    key = np.uint64(0)
+    victim = _next_victim(lane, at, key, True)
+    while victim >= 0:
+        key = span_at(lane, victim).key
+        _kill_span(plan, lane, victim, now)
+        victim = _next_victim(lane, at, key, False)
+    r.leaked = 0
+    r.n_jobs = 0
+    r.v = 0.0
+    r.vt = now
+    r.threads = 0
+    r.q_head = -1
+    r.q_tail = -1
+    set_queued(r, 0, now)
+    set_in_flight(r, 0, now)
+    arm_cpu(plan, lane, at, now)
+    if r.shard >= 0:
+        cache.clear(lane, r.shard, service_at(plan, r.service).n_keys, service_at(plan, r.service).slots)
+
+
+@njit
+def begin(plan, lane, at, wait_s, now):  # type: ignore[no-untyped-def]
+    """Start a new incarnation of a replica, up after ``wait_s``."""
+    r = replica_at(lane, at)
+    r.incarnation += 1
+    r.oom = 0
+    r.born = now
+    r.version = fleet_at(lane, r.service).version
+    set_state(plan, r, STARTING, now)
+    refresh(plan, lane, at, now)
+    enter_replica(lane, now + wait_s, at, COME_UP)
+
+
+@njit
+def on_replica(plan, lane, at, what, incarnation, now):  # type: ignore[no-untyped-def]
+    """Run a replica's entry."""
+    r = replica_at(lane, at)
+    startup_s = service_at(plan, r.service).startup_s
+    if what == RESTART:
+        if r.state == GONE or r.state == DRAINING:
+            return
+        if r.state == UP:
+            kill(plan, lane, at, _BY_RESTART, now)
+        else:
+            note(lane, now, -1, at, _DOWN, _BY_RESTART)
+        r.crashes = 0
+        begin(plan, lane, at, startup_s, now)
+        return
+    if incarnation != r.incarnation:
+        return
+    if what == COME_UP and r.state == STARTING:
+        set_state(plan, r, UP, now)
+        note(lane, now, -1, at, _UP_EV, 0)
+        if r.crash > 0.0:
+            _crash_entry(lane, at, now)
+    elif what == CRASH and r.state == UP and r.crash > 0.0:
+        kill(plan, lane, at, _BY_CRASH, now)
+        begin(plan, lane, at, startup_s + backoff(startup_s, 8.0 * startup_s, 0.0, r.crashes, 0.0), now)
+        r.crashes += 1
+    elif what == OOM and (r.state == UP or r.state == DRAINING):
+        draining = r.state == DRAINING
+        kill(plan, lane, at, _BY_OOM, now)
+        if draining:
+            _go(plan, lane, at, now)
+        else:
+            begin(plan, lane, at, startup_s, now)
+    elif what == DRAIN_END and r.state == DRAINING:
+        kill(plan, lane, at, _BY_RESTART, now)
+        _go(plan, lane, at, now)
+
+
+@njit
+def _go(plan, lane, at, now):  # type: ignore[no-untyped-def]
+    set_state(plan, replica_at(lane, at), GONE, now)
+    note(lane, now, -1, at, _GONE_EV, 0)
+
+
+@njit
+def rolling_restart(plan, lane, service, now):  # type: ignore[no-untyped-def]
+    """Enter restarts of a service's replicas, one after the other."""
+    gap = service_at(plan, service).startup_s + 1.0
+    i = 0
+    at = fleet_at(lane, service).first
+    while at >= 0:
+        state = replica_at(lane, at).state
+        if state == STARTING or state == UP:
+            enter_replica(lane, now + i * gap, at, RESTART)
+            i += 1
+        at = replica_at(lane, at).next
+
+
+@njit
+def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def]
+    """Append a replica to a service and return its number; the caller has checked the room."""
+    at = lane.n_replicas
+    lane.n_replicas = at + 1
+    fleet = fleet_at(lane, service)
+    r = replica_at(lane, at)
+    r.service = service
+    r.ordinal = fleet.ordinals
+    fleet.ordinals += 1
+    r.next = -1
+    if fleet.first < 0:
+        fleet.first = at
+    else:
+        replica_at(lane, fleet.tail).next = at
+    fleet.tail = at
+    r.q_head = -1
+    r.q_tail = -1
+    r.version = fleet.version
+    r.born = now
+    r.state = state
+    r.vt = now
+    r.speed = service_at(plan, service).speed
+    r.cores = service_at(plan, service).cores
+    r.up_since = now
+    r.busy_since = now
+    r.flight_since = now
+    r.queue_since = now
+    r.shard = -1
+    if service_at(plan, service).slots > 0:
+        r.shard = lane.n_shards
+        lane.n_shards += 1
+        cache.clear(lane, r.shard, service_at(plan, service).n_keys, service_at(plan, service).slots)
+    refresh(plan, lane, at, now)
+    arm_cpu(plan, lane, at, now)
+    return at
+
+
+@njit
+def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
+    """A modulation takes a value."""
+    change = change_at(lane, index)
+    mod = mod_at(lane, change.mod)
+    service = mod.service
+    note(lane, now, -1, change.mod, _FAULT_EV, index)
+    mod.value = change.value
+    if mod.begun == 0:
+        mod.begun = 1
+        mod.since = now
+        if service >= 0:
+            mod.bad_from = fleet_at(lane, service).version
+    if mod.param == _SURGE:
+        _set_surge(lane, mod.stream, change.value, now)
+    elif mod.param == _DEPLOY or mod.param == _CONFIG:
+        if change.value > 0.0:
+            _set_version(plan, lane, service, mod.param == _DEPLOY, now)
+    elif mod.param == _FLUSH or mod.param == _POISON:
+        if change.value > 0.0:
+            _strike_cache(plan, lane, change.mod)
+    else:
+        at = fleet_at(lane, service).first
+        while at >= 0:
+            r = replica_at(lane, at)
+            crash = r.crash
+            refresh(plan, lane, at, now)
+            if crash == 0.0 and r.crash > 0.0 and r.state == UP:
+                _crash_entry(lane, at, now)
+            at = r.next
+
+
+@njit
+def _set_surge(lane, stream, value, now):  # type: ignore[no-untyped-def]
+    s = stream_at(lane, stream)
+    s.value = value
+    if s.n == 0 and s.time >= NEVER and value > 0.0:
+        s.first_s = now
+        s.time = now
+        next_candidate(lane, stream)
+        set_leaf(lane, STREAM_LEAF, stream_at(lane, next_stream(lane)).time)
+
+
+@njit(inline=True)
+def next_candidate(lane, stream):  # type: ignore[no-untyped-def]
+    """Enter the next candidate of a stream; number ``n`` is the one that comes."""
+    s = stream_at(lane, stream)
+    s.root = mix(s.key, np.uint64(s.n))
+    if s.gap < 0.0:
+        s.time = s.first_s + np.float64(s.n + 1) * -s.gap
+    else:
+        s.time = s.time + draw(1, s.gap, 0.0, s.root, BORDER, _ARRIVAL)
+
+
+@njit
+def _set_version(plan, lane, service, deploy, now):  # type: ignore[no-untyped-def]
+    fleet = fleet_at(lane, service)
+    fleet.marks += 1
+    if not deploy:
+        return
+    fleet.newest += 1
+    fleet.version = fleet.newest
+    stack_at(lane, service * lane.stack_wide + fleet.depth).version = fleet.newest
+    fleet.depth += 1
+    rolling_restart(plan, lane, service, now)
+
+
+@njit
+def _strike_cache(plan, lane, index):  # type: ignore[no-untyped-def]
+    mod = mod_at(lane, index)
+    at = fleet_at(lane, mod.service).first
+    while at >= 0:
+        r = replica_at(lane, at)
+        if r.state == UP and r.shard >= 0 and (mod.replica < 0 or mod.replica == r.ordinal):
+            if mod.param == _FLUSH:
+                cache.clear(lane, r.shard, service_at(plan, r.service).n_keys, service_at(plan, r.service).slots)
+            else:
+                cache.poison(lane, r.shard, mix(lane.key, np.uint64(2**42 + index)), mod.value)
+        at = r.next
+
+
+@njit
+def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
+    """An action takes effect."""
+    action = action_at(lane, index)
+    service = action.service
+    note(lane, now, -1, index, _ACTION_EV, action.code)
+    if action.code == _A_RESTART:
+        rolling_restart(plan, lane, service, now)
+    elif action.code == _A_SCALE:
+        _scale(plan, lane, service, np.int64(action.amount), now)
+    elif action.code == _A_LIMIT:
+        lane.admitted = action.amount
+    elif action.code == _A_ROLLBACK:
+        _rollback(plan, lane, service, now)
+    elif action.code == _A_CLEAR or action.code == _A_QUARANTINE or action.code == _A_RELEASE:
+        at = fleet_at(lane, service).first
+        while at >= 0:
+            r = replica_at(lane, at)
+            if action.code == _A_CLEAR:
+                if r.shard >= 0:
+                    cache.clear(lane, r.shard, service_at(plan, service).n_keys, service_at(plan, service).slots)
+            elif r.ordinal == action.replica:
+                r.quarantined = 1 if action.code == _A_QUARANTINE else 0
+            at = r.next
+
+
+@njit
+def _scale(plan, lane, service, amount, now):  # type: ignore[no-untyped-def]
+    for _ in range(amount):
+        at = add_replica(plan, lane, service, STARTING, now)
+        enter_replica(lane, now + service_at(plan, service).startup_s, at, COME_UP)
+    for _ in range(-amount):
+        last = -1
+        at = fleet_at(lane, service).first
+        while at >= 0:
+            if replica_at(lane, at).state == STARTING or replica_at(lane, at).state == UP:
+                last = at
+            at = replica_at(lane, at).next
+        if last < 0:
+            return
+        r = replica_at(lane, last)
+        if r.state == STARTING:
+            _go(plan, lane, last, now)
+        else:
+            set_state(plan, r, DRAINING, now)
+            note(lane, now, -1, last, _DRAIN_EV, 0)
+            enter_replica(lane, now + service_at(plan, service).drain_s, last, DRAIN_END)
+
+
+@njit
+def _rollback(plan, lane, service, now):  # type: ignore[no-untyped-def]
+    fleet = fleet_at(lane, service)
+    for i in range(lane.n_mods):
+        mod = mod_at(lane, i)
+        if mod.service == service and mod.begun == 1:
+            if mod.place == _VERSION and mod.bad_to == np.iinfo(np.int32).max:
+                mod.bad_to = fleet.version
+            elif mod.place == _CONFIG_PLACE:
+                mod.over = 1
+    at = fleet.first
+    while at >= 0:
+        refresh(plan, lane, at, now)
+        at = replica_at(lane, at).next
+    if fleet.depth > 1:
+        fleet.depth -= 1
+    fleet.version = np.int32(stack_at(lane, service * lane.stack_wide + fleet.depth - 1).version)
+    rolling_restart(plan, lane, service, now)

@@ -1,0 +1,119 @@
+"""The first instant of a run, and what a session enters from outside."""
+
+import numpy as np
+
+from simcore.codes import Kind, Param, ReplicaState
+from simcore.jit import njit
+from simcore.kernels import cache
+from simcore.kernels.calendar import STREAM_LEAF, enter_control, next_stream, set_leaf
+from simcore.kernels.control import add_replica, next_candidate
+from simcore.layout import (
+    NEVER,
+    change_at,
+    fleet_at,
+    node_at,
+    replica_at,
+    ring_at,
+    seed_at,
+    service_at,
+    span_at,
+    stack_at,
+    stream_at,
+)
+from simcore.streams import mix, uniform
+
+_UP = int(ReplicaState.UP)
+_FAULT, _ACTION = int(Kind.FAULT), int(Kind.ACTION)
+_NEUTRAL_ZERO = (int(Param.LEAK), int(Param.CRASH), int(Param.SURGE))
+
+
+@njit
+def free_spans(lane, used):  # type: ignore[no-untyped-def]
+    """Chain the span records from ``used`` on into the free list."""
+    for i in range(lane.span_cap - 1, used - 1, -1):
+        span_at(lane, i).state = -1
+        span_at(lane, i).q_next = lane.free_span
+        lane.free_span = i
+        lane.n_free += 1
+
+
+@njit
+def replay(lane):  # type: ignore[no-untyped-def]
+    """Play every match of the tournament again, after its size has changed."""
+    leaves = lane.leaves
+    for leaf in range(leaves):
+        set_leaf(lane, leaf, node_at(lane, leaves + leaf).time)
+
+
+@njit
+def _fill_cache(plan, lane, service, start_s):  # type: ignore[no-untyped-def]
+    base = service_at(plan, service)
+    n_keys = base.n_keys
+    full = np.zeros(lane.replica_cap, np.int64)
+    mine = np.full((lane.replica_cap, base.slots), -1, np.int64)
+    for i in range(n_keys):
+        cache_key = seed_at(plan, base.first_key + i).key
+        at = cache.owner(lane, service, cache_key)
+        if full[at] < base.slots:
+            mine[at, full[at]] = cache_key
+            full[at] += 1
+    for at in range(lane.n_replicas):
+        for i in range(full[at] - 1, -1, -1):
+            cache_key = mine[at, i]
+            age = uniform(mix(lane.key, np.uint64(2**40 + cache_key)), np.uint64(0))
+            cache.fill(lane, replica_at(lane, at).shard, cache_key, start_s + base.ttl_s * age, base.slots)
+
+
+@njit
+def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
+    """Bring a zeroed run to its start; its head, modulations, changes and streams are filled in already."""
+    lane.now = plan.start_s
+    lane.first_replica_leaf = 3 + plan.n_rings
+    lane.free_span = -1
+    free_spans(lane, 0)
+    for i in range(2 * lane.leaves):
+        node_at(lane, i).time = NEVER
+    for i in range(plan.n_rings):
+        ring_at(lane, i).head = -1
+        ring_at(lane, i).tail = -1
+    for service in range(plan.n_services):
+        fleet = fleet_at(lane, service)
+        fleet.last = -1
+        fleet.first = -1
+        fleet.version = 1
+        fleet.newest = 1
+        fleet.depth = 2
+        stack_at(lane, service * lane.stack_wide + 1).version = 1
+        for _ in range(service_at(plan, service).initial):
+            add_replica(plan, lane, service, _UP, plan.start_s)
+    for service in range(plan.n_services):
+        if service_at(plan, service).slots > 0:
+            _fill_cache(plan, lane, service, plan.start_s)
+    stream_at(lane, 0).time = plan.start_s
+    stream_at(lane, 0).first_s = plan.start_s
+    next_candidate(lane, 0)
+    set_leaf(lane, STREAM_LEAF, stream_at(lane, next_stream(lane)).time)
+    for i in range(lane.n_changes):
+        enter_control(lane, change_at(lane, i).time, _FAULT, i, 0, 0, i, 0)
+
+
+@njit
+def prepare_runs(plans, lanes):  # type: ignore[no-untyped-def]
+    """Bring every run to its start."""
+    for run in range(lanes.size):
+        prepare_run(plans[0], lanes[run])
+
+
+@njit
+def after_growth(lanes, run, old_spans):  # type: ignore[no-untyped-def]
+    """Make use of the new room of a run."""
+    lane = lanes[run]
+    lane.need = 0
+    free_spans(lane, old_spans)
+    replay(lane)
+
+
+@njit
+def enter_action(lanes, run, number, time):  # type: ignore[no-untyped-def]
+    """Enter an action of a run, which the caller has written to its actions."""
+    enter_control(lanes[run], time, _ACTION, number, 0, 0, number, 0)

@@ -1,0 +1,420 @@
+"""Requests of one run: attempts, threads, programs, replies, time-outs and retries.
+
+Every routine that may have to go on with another span returns what is to be done next as ``(todo, span, status)``; the
+event loop does it at once, so the routines need not call one another.
+"""
+
+import numpy as np
+
+from simcore.codes import BORDER, Event, Kind, Purpose, Status, StepCode
+from simcore.jit import njit
+from simcore.kernels import cache
+from simcore.kernels.cache import HIT, MISS, POISONED
+from simcore.kernels.calendar import arm, disarm, enter, enter_control, leave
+from simcore.kernels.replica import DRAINING, UP, join_cpu, next_in_queue, pick, queue_up, set_in_flight
+from simcore.layout import (
+    alias_at,
+    END,
+    FILL,
+    Need,
+    end_at,
+    log_at,
+    replica_at,
+    service_at,
+    site_at,
+    span_at,
+    step_at,
+    tally_at,
+)
+from simcore.samplers import backoff, draw, popular
+from simcore.streams import child_index, draw_index, mix, uniform
+
+#: What the event loop has to do next.
+NOTHING, WALK, FINISH, SEND, FAILED = 0, 1, 2, 3, 4
+
+#: Callers that are no spans: the client, and nobody (the caller has given up).
+CLIENT, NOBODY = -1, -2
+
+#: States of a span.
+FREE, OUT, QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BACK, UNSENT = -1, 0, 1, 2, 3, 4, 5, 6, 7
+
+#: What a control entry of a replica does.
+RESTART, COME_UP, CRASH, OOM, DRAIN_END = 0, 1, 2, 3, 4
+
+_SENT, _ARRIVED, _REJECTED_EV, _REFUSED_EV = int(Event.SENT), int(Event.ARRIVED), int(Event.REJECTED), int(Event.REFUSED)
+_STARTED, _HIT_EV, _MISS_EV, _FILLED = int(Event.STARTED), int(Event.HIT), int(Event.MISS), int(Event.FILLED)
+_FINISHED, _REPLIED, _TIMED_OUT, _BACKOFF = int(Event.FINISHED), int(Event.REPLIED), int(Event.TIMED_OUT), int(Event.BACKOFF)
+_OK, _ERROR, _DEPENDENCY = int(Status.OK), int(Status.ERROR), int(Status.DEPENDENCY)
+_REJECTED, _REFUSED, _UNAVAILABLE = int(Status.REJECTED), int(Status.REFUSED), int(Status.UNAVAILABLE)
+_TIMEOUT_ST = int(Status.TIMEOUT)
+_DELAY, _REPLY, _GRANT, _ARRIVE = int(Kind.DELAY), int(Kind.REPLY), int(Kind.GRANT), int(Kind.ARRIVE)
+_RETRY, _REPLICA = int(Kind.RETRY), int(Kind.REPLICA)
+_WORK, _CHOICE, _OUT, _BACK = int(Purpose.WORK), int(Purpose.CHOICE), int(Purpose.LATENCY_OUT), int(Purpose.LATENCY_BACK)
+_ERROR_DRAW, _JITTER, _POPULARITY = int(Purpose.ERROR), int(Purpose.JITTER), int(Purpose.POPULARITY)
+_CPU_STEP, _DELAY_STEP, _CALL_STEP = int(StepCode.CPU), int(StepCode.DELAY), int(StepCode.CALL)
+_FILL_STEP, _END_STEP = FILL, END
+_SPANS, _ENDS, _CONTROL = int(Need.SPANS), int(Need.ENDS), int(Need.CONTROL)
+
+#: Room that every event may rely on.
+SPAN_ROOM, END_ROOM = 2, 4
+
+
+@njit
+def _write(lane, time, request, span, event, aux):  # type: ignore[no-untyped-def]
+    row = log_at(lane, lane.n_log)
+    row.time_s = time
+    row.request = request
+    row.span = np.uint64(span)
+    row.event = event
+    row.aux = aux
+    lane.n_log += 1
+
+
+@njit(inline=True)
+def note(lane, time, request, span, event, aux):  # type: ignore[no-untyped-def]
+    """Write a row of the event log, if there is one."""
+    if lane.log_on:
+        _write(lane, time, request, span, event, aux)
+
+
+@njit(inline=True)
+def allocate(lane):  # type: ignore[no-untyped-def]
+    """Take a span record; the loop has seen to it that there is one."""
+    s = lane.free_span
+    span = span_at(lane, s)
+    lane.free_span = span.q_next
+    lane.n_free -= 1
+    if lane.n_free < SPAN_ROOM:
+        lane.need = _SPANS
+    span.heap_at = -1
+    span.ring = -1
+    span.child = -1
+    span.answer = MISS
+    span.counted = 0
+    return s
+
+
+@njit(inline=True)
+def release(lane, s):  # type: ignore[no-untyped-def]
+    """Give a span record back."""
+    span_at(lane, s).state = FREE
+    span_at(lane, s).q_next = lane.free_span
+    lane.free_span = s
+    lane.n_free += 1
+
+
+@njit(inline=True)
+def record_end(lane, service, latency_s, failed):  # type: ignore[no-untyped-def]
+    """Add a latency to the present window."""
+    end = end_at(lane, lane.n_ends)
+    end.latency_s = latency_s
+    end.service = service
+    end.failed = failed
+    lane.n_ends += 1
+    if lane.n_ends + END_ROOM > lane.end_cap:
+        lane.need = _ENDS
+
+
+@njit(inline=True)
+def new_child(plan, lane, parent, site, attempt):  # type: ignore[no-untyped-def]
+    """Return a new attempt of a call of ``parent``."""
+    s = allocate(lane)
+    span = span_at(lane, s)
+    caller = span_at(lane, parent)
+    span.key = mix(caller.key, child_index(site, attempt))
+    span.request = caller.request
+    span.parent = parent
+    span.site = site
+    span.attempt = attempt
+    span.service = site_at(plan, site).service
+    span.pc = site_at(plan, site).first
+    caller.child = s
+    caller.state = WAITING
+    return s
+
+
+@njit(inline=True)
+def send(plan, lane, s, now):  # type: ignore[no-untyped-def]
+    """Send an attempt: choose a replica, arm the timer, put it on the wire."""
+    span = span_at(lane, s)
+    site = span.site
+    service = span.service
+    if site >= 0:
+        call = site_at(plan, site)
+        if call.cached:
+            at = cache.owner(lane, service, span.cache_key)
+        else:
+            at = pick(plan, lane, service)
+        row = service
+        timeout = call.timeout_s * replica_at(lane, span_at(lane, span.parent).replica).timeout
+        ring = call.ring
+        dist, mean, shape = call.net_dist, call.net_mean, call.net_shape
+    else:
+        at = pick(plan, lane, service)
+        row = plan.n_services
+        timeout = plan.client_timeout_s
+        ring = np.int32(0)
+        dist, mean, shape = plan.net_dist, plan.net_mean, plan.net_shape
+    note(lane, now, span.request, span.key, _SENT, at)
+    tally_at(lane, row).attempts += 1
+    if span.attempt > 0:
+        tally_at(lane, service).retries += 1
+    span.replica = at
+    span.sent = now
+    arm(lane, ring, s, now + timeout)
+    if at < 0:
+        tally_at(lane, service).failed += 1
+        span.status = _UNAVAILABLE
+        span.state = BACK
+        enter(lane, now, _REPLY, span.key, s)
+        return
+    replica = replica_at(lane, at)
+    replica.outstanding += 1
+    span.state = OUT
+    out = draw(dist, mean, shape, span.key, BORDER, _OUT) * replica.network
+    enter(lane, now + out, _ARRIVE, span.key, s)
+
+
+@njit(inline=True)
+def reply(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
+    """Put the answer of a span on the wire, or free it if nobody waits."""
+    span = span_at(lane, s)
+    if span.parent == NOBODY:
+        release(lane, s)
+        return
+    span.status = status
+    span.state = BACK
+    if span.site >= 0:
+        call = site_at(plan, span.site)
+        dist, mean, shape = call.net_dist, call.net_mean, call.net_shape
+    else:
+        dist, mean, shape = plan.net_dist, plan.net_mean, plan.net_shape
+    back = draw(dist, mean, shape, span.key, BORDER, _BACK) * replica_at(lane, span.replica).network
+    enter(lane, now + back, _REPLY, span.key, s)
+
+
+@njit(inline=True)
+def check_memory(plan, lane, at, now):  # type: ignore[no-untyped-def]
+    """Enter an out-of-memory kill at this instant if the replica is above its limit."""
+    r = replica_at(lane, at)
+    service = service_at(plan, r.service)
+    if service.base_bytes + service.per_span_bytes * r.in_flight + r.leaked <= service.limit_bytes or r.oom:
+        return
+    r.oom = 1
+    enter_control(lane, now, _REPLICA, at, r.entries, OOM, at, r.incarnation)
+    r.entries += 1
+    if lane.n_control + lane.n_replicas + 4 > lane.control_cap:
+        lane.need = _CONTROL
+
+
+@njit(inline=True)
+def arrive(plan, lane, s, now):  # type: ignore[no-untyped-def]
+    """A span reaches its replica: it starts, queues, is rejected or finds nobody there."""
+    span = span_at(lane, s)
+    at = span.replica
+    r = replica_at(lane, at)
+    if r.state != UP and r.state != DRAINING:
+        note(lane, now, span.request, span.key, _REFUSED_EV, at)
+        tally_at(lane, span.service).failed += 1
+        reply(plan, lane, s, _REFUSED, now)
+        return NOTHING
+    note(lane, now, span.request, span.key, _ARRIVED, at)
+    tally_at(lane, span.service).arrivals += 1
+    span.arrived = now
+    if r.threads < service_at(plan, span.service).threads:
+        r.threads += 1
+        set_in_flight(r, r.in_flight + 1, now)
+        check_memory(plan, lane, at, now)
+        return WALK
+    if r.queued < service_at(plan, span.service).queue:
+        span.state = QUEUED
+        queue_up(lane, at, s, now)
+        set_in_flight(r, r.in_flight + 1, now)
+        check_memory(plan, lane, at, now)
+        return NOTHING
+    note(lane, now, span.request, span.key, _REJECTED_EV, at)
+    tally_at(lane, span.service).rejected += 1
+    reply(plan, lane, s, _REJECTED, now)
+    return NOTHING
+
+
+@njit(inline=True)
+def start(lane, s, now):  # type: ignore[no-untyped-def]
+    """A span has its thread: it walks its program unless it fails by itself."""
+    span = span_at(lane, s)
+    note(lane, now, span.request, span.key, _STARTED, span.replica)
+    ok = replica_at(lane, span.replica).ok
+    if ok < 1.0 and uniform(span.key, draw_index(BORDER, _ERROR_DRAW)) >= ok:
+        return FINISH, _ERROR
+    return WALK, _OK
+
+
+@njit(inline=True)
+def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
+    """Go on with a program until it has to wait, calls, or ends."""
+    span = span_at(lane, s)
+    at = span.replica
+    while True:
+        step = step_at(plan, span.pc)
+        kind = step.kind
+        if kind == _CPU_STEP:
+            demand = draw(step.dist, step.mean, step.shape, span.key, step.number, _WORK) * replica_at(lane, at).demand
+            span.state = ON_CPU
+            join_cpu(plan, lane, at, s, demand, now)
+            return NOTHING, s, _OK
+        if kind == _END_STEP:
+            return FINISH, s, _OK
+        if kind == _DELAY_STEP:
+            wait = draw(step.dist, step.mean, step.shape, span.key, step.number, _WORK) * replica_at(lane, at).delay
+            span.state = DELAYED
+            enter(lane, now + wait, _DELAY, span.key, s)
+            return NOTHING, s, _OK
+        call = site_at(plan, step.site)
+        if kind == _FILL_STEP:
+            shard_at = cache.owner(lane, call.service, span.cache_key)
+            if shard_at >= 0:
+                note(lane, now, span.request, span.key, _FILLED, span.cache_key)
+                cached = service_at(plan, call.service)
+                cache.fill(lane, replica_at(lane, shard_at).shard, span.cache_key, now + cached.ttl_s, cached.slots)
+            span.pc += 1
+            continue
+        if call.probability < 1.0 and uniform(span.key, draw_index(step.number, _CHOICE)) >= call.probability:
+            span.pc = step.after
+            continue
+        child = new_child(plan, lane, s, step.site, 0)
+        if kind != _CALL_STEP:
+            u = uniform(span.key, draw_index(step.number, _POPULARITY))
+            scaled = u * call.table_n
+            column = np.int64(scaled)
+            row = alias_at(plan, call.table + column)
+            span.cache_key = call.key_offset + popular(scaled, column, row.accept, row.alias)
+            span_at(lane, child).cache_key = span.cache_key
+        return SEND, child, _OK
+
+
+@njit(inline=True)
+def finish(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
+    """A span ends: look up, record, give the thread on, answer."""
+    span = span_at(lane, s)
+    at = span.replica
+    r = replica_at(lane, at)
+    if status == _OK and span.site >= 0 and site_at(plan, span.site).cached:
+        span.answer = cache.lookup(lane, r.shard, span.cache_key, now)
+        if span.answer == MISS:
+            note(lane, now, span.request, span.key, _MISS_EV, span.cache_key)
+            tally_at(lane, span.service).misses += 1
+        else:
+            note(lane, now, span.request, span.key, _HIT_EV, span.cache_key)
+            tally_at(lane, span.service).hits += 1
+    note(lane, now, span.request, span.key, _FINISHED, status)
+    latency = now - span.arrived
+    record_end(lane, span.service, latency, 0 if status == _OK else 1)
+    r.latency_sum += latency
+    r.finished += 1
+    set_in_flight(r, r.in_flight - 1, now)
+    r.leaked += r.leak
+    check_memory(plan, lane, at, now)
+    if r.q_head >= 0:
+        waiting = next_in_queue(lane, at, now)
+        span_at(lane, waiting).state = RESERVED
+        enter(lane, now, _GRANT, span_at(lane, waiting).key, waiting)
+    else:
+        r.threads -= 1
+    reply(plan, lane, s, status, now)
+
+
+@njit(inline=True)
+def settle_root(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
+    """Account for a root that was answered or given up by its client."""
+    span = span_at(lane, s)
+    tally = tally_at(lane, plan.n_services)
+    if status == _TIMEOUT_ST:
+        tally.timeouts += 1
+        record_end(lane, plan.n_services, plan.client_timeout_s, 0)
+    else:
+        if status != _OK:
+            tally.errors += 1
+        record_end(lane, plan.n_services, now - span.sent, 0 if status == _OK else 1)
+        if status == _OK and now <= span.sent + plan.latency_s:
+            tally.good += 1
+            return
+    if span.counted == 0:
+        span.counted = 1
+        tally.bad += 1
+
+
+@njit(inline=True)
+def on_reply(plan, lane, s, now):  # type: ignore[no-untyped-def]
+    """A reply reaches its caller."""
+    span = span_at(lane, s)
+    status = span.status
+    note(lane, now, span.request, span.key, _REPLIED, status)
+    disarm(lane, s)
+    if span.replica >= 0:
+        replica_at(lane, span.replica).outstanding -= 1
+    parent = span.parent
+    if parent == CLIENT:
+        settle_root(plan, lane, s, status, now)
+        release(lane, s)
+        return NOTHING, s, _OK
+    if status != _OK:
+        return FAILED, s, _OK
+    answer = span.answer
+    caller = span_at(lane, parent)
+    caller.child = -1
+    release(lane, s)
+    if answer == POISONED:
+        return FINISH, parent, _ERROR
+    caller.pc = step_at(plan, caller.pc).after if answer == HIT else caller.pc + 1
+    return WALK, parent, _OK
+
+
+@njit(inline=True)
+def on_timeout(plan, lane, s, now):  # type: ignore[no-untyped-def]
+    """A caller gives up on an attempt, whose timer has left its ring."""
+    span = span_at(lane, s)
+    note(lane, now, span.request, span.key, _TIMED_OUT, span.attempt)
+    tally_at(lane, span.service).timeouts += 1
+    if span.replica >= 0:
+        replica_at(lane, span.replica).outstanding -= 1
+    if span.parent == CLIENT:
+        settle_root(plan, lane, s, _TIMEOUT_ST, now)
+        give_up(lane, s)
+        return NOTHING, s, _OK
+    return FAILED, s, _OK
+
+
+@njit(inline=True)
+def give_up(lane, s):  # type: ignore[no-untyped-def]
+    """Leave an attempt to itself: it goes on as zombie work; a reply on its way is dropped."""
+    span = span_at(lane, s)
+    if span.state == BACK:
+        if span.heap_at >= 0:
+            leave(lane, s)
+        release(lane, s)
+    else:
+        span.parent = NOBODY
+
+
+@njit(inline=True)
+def failed(plan, lane, s, now):  # type: ignore[no-untyped-def]
+    """An attempt has failed: wait for the next one, or go on without, or fail with it."""
+    span = span_at(lane, s)
+    parent, site, attempt, key, cache_key = span.parent, span.site, span.attempt, span.key, span.cache_key
+    give_up(lane, s)
+    caller = span_at(lane, parent)
+    caller.child = -1
+    call = site_at(plan, site)
+    if attempt < call.retries:
+        note(lane, now, caller.request, key, _BACKOFF, attempt)
+        u = uniform(key, draw_index(BORDER, _JITTER))
+        again = new_child(plan, lane, parent, site, attempt + 1)
+        span_at(lane, again).cache_key = cache_key
+        span_at(lane, again).state = UNSENT
+        wait = backoff(call.backoff_s, call.backoff_limit_s, call.jitter, attempt, u)
+        enter(lane, now + wait, _RETRY, span_at(lane, again).key, again)
+        return NOTHING, parent, _OK
+    if call.required and not call.cached:
+        return FINISH, parent, _DEPENDENCY
+    caller.pc += 1
+    return WALK, parent, _OK

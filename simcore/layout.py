@@ -1,0 +1,349 @@
+"""What machines run: a scenario as flat arrays (``Plan``) and the state of a run (``LANE`` and its arrays).
+
+One structured array per thing. Kernels reach them through accessors such as ``span_at(lane, s)``: ``lane`` is a record
+that holds addresses, so passing all the state to a function costs one pointer, and one run can be given more
+room without touching another.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simcore.codes import BalancerCode, Dist, StepCode
+from simcore.eventlog import LOG
+from simcore.jit import rows_of
+from simcore.model.popularity import alias_table
+from simcore.model.scenario import CachedStep, CallStep, CpuStep, DelayStep, Demand, Latency, Numbered, Scenario
+from simcore.windows import END as END_RECORD
+from simcore.windows import Tally
+
+#: A time that never comes.
+NEVER = 1e300
+
+Records = npt.NDArray[np.void]
+
+
+class Need(IntEnum):
+    """Which arena a run has outgrown."""
+
+    NOTHING = 0
+    SPANS = 1
+    JOBS = 2
+    ENDS = 3
+    LOG = 4
+    REPLICAS = 5
+    CONTROL = 6
+
+
+SERVICE = np.dtype(
+    [
+        ("cores", "f8"), ("speed", "f8"), ("startup_s", "f8"), ("drain_s", "f8"), ("ttl_s", "f8"),
+        ("base_bytes", "i8"), ("per_span_bytes", "i8"), ("limit_bytes", "i8"), ("leak_bytes", "i8"),
+        ("threads", "i4"), ("queue", "i4"), ("balancer", "i4"), ("initial", "i4"),
+        ("slots", "i4"), ("n_keys", "i4"), ("first_key", "i4"),
+    ],
+    align=True,
+)  # fmt: skip
+STEP = np.dtype(
+    [("mean", "f8"), ("shape", "f8"), ("kind", "i4"), ("dist", "i4"), ("number", "i4"), ("site", "i4"), ("after", "i4")],
+    align=True,
+)
+SITE = np.dtype(
+    [
+        ("probability", "f8"), ("timeout_s", "f8"), ("backoff_s", "f8"), ("backoff_limit_s", "f8"), ("jitter", "f8"),
+        ("net_mean", "f8"), ("net_shape", "f8"), ("net_dist", "i4"), ("service", "i4"), ("first", "i4"),
+        ("operation", "i4"), ("retries", "i4"), ("required", "i4"), ("ring", "i4"), ("cached", "i4"),
+        ("key_offset", "i4"), ("table", "i4"), ("table_n", "i4"),
+    ],
+    align=True,
+)  # fmt: skip
+ALIAS = np.dtype([("accept", "f8"), ("alias", "i4")], align=True)
+SEED_KEY = np.dtype([("key", "i4")], align=True)
+ENTRY_CLASS = np.dtype([("cumulative", "f8"), ("operation", "i4"), ("service", "i4"), ("first", "i4")], align=True)
+PLAN = np.dtype(
+    [
+        ("services", "i8"), ("steps", "i8"), ("sites", "i8"), ("aliases", "i8"), ("seeds", "i8"), ("classes", "i8"),
+        ("start_s", "f8"), ("step_s", "f8"), ("latency_s", "f8"), ("client_timeout_s", "f8"), ("rate_rps", "f8"),
+        ("top", "f8"), ("a", "f8"), ("b", "f8"), ("c", "f8"), ("net_mean", "f8"), ("net_shape", "f8"),
+        ("net_dist", "i4"), ("shape", "i4"), ("grid", "i4"), ("n_services", "i4"), ("n_rings", "i4"), ("slots_max", "i4"),
+        ("n_classes", "i4"),
+    ],
+    align=True,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A compiled scenario; the same for every run. ``head`` holds what is single, and where the arrays are."""
+
+    head: Records  #: (1,) PLAN
+    services: Records  #: (service,) SERVICE
+    steps: Records  #: (pc,) STEP, operations one after the other, each closed by an END step
+    sites: Records  #: (site,) SITE
+    aliases: Records  #: (entry,) ALIAS, popularity tables one after the other
+    seeds: Records  #: (entry,) SEED_KEY: a cache's keys in order of popularity, caches one after the other
+    classes: Records  #: (class,) ENTRY_CLASS
+
+
+service_at = rows_of(SERVICE, "services")
+step_at = rows_of(STEP, "steps")
+site_at = rows_of(SITE, "sites")
+alias_at = rows_of(ALIAS, "aliases")
+seed_at = rows_of(SEED_KEY, "seeds")
+class_at = rows_of(ENTRY_CLASS, "classes")
+
+#: Step kinds that only the plan knows: write the key of a cached step; end of an operation.
+FILL, END = 4, 5
+
+SPAN = np.dtype(
+    [
+        ("key", "u8"), ("expires", "f8"), ("arrived", "f8"), ("request", "i8"),
+        ("parent", "i4"), ("site", "i4"), ("replica", "i4"), ("service", "i4"), ("pc", "i4"), ("child", "i4"),
+        ("attempt", "i4"), ("state", "i4"), ("status", "i4"), ("heap_at", "i4"),
+        ("t_prev", "i4"), ("t_next", "i4"), ("q_prev", "i4"), ("q_next", "i4"),
+        ("ring", "i4"), ("cache_key", "i4"), ("answer", "i4"), ("counted", "i4"), ("sent", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+HEAP = np.dtype([("time", "f8"), ("key", "u8"), ("kind", "i4"), ("span", "i4")], align=True)
+JOB = np.dtype([("end", "f8"), ("key", "u8"), ("span", "i4")], align=True)
+NODE = np.dtype([("time", "f8"), ("leaf", "i4")], align=True)
+CONTROL = np.dtype(
+    [("time", "f8"), ("key", "u8"), ("attempt", "i8"), ("kind", "i4"), ("what", "i4"), ("index", "i4"), ("incarnation", "i4")],
+    align=True,
+)
+REPLICA = np.dtype(
+    [
+        ("v", "f8"), ("vt", "f8"), ("rate", "f8"), ("speed", "f8"), ("cores", "f8"), ("demand", "f8"),
+        ("busy", "f8"), ("busy_since", "f8"), ("busy_acc", "f8"),
+        ("flight_since", "f8"), ("flight_acc", "f8"),
+        ("n_jobs", "i4"), ("threads", "i4"), ("in_flight", "i4"), ("outstanding", "i4"), ("queued", "i4"), ("q_head", "i4"),
+        ("q_tail", "i4"), ("service", "i4"), ("state", "i4"), ("quarantined", "i4"), ("next", "i4"), ("shard", "i4"),
+        ("leaked", "i8"), ("leak", "i8"), ("ok", "f8"), ("network", "f8"), ("delay", "f8"), ("timeout", "f8"),
+        ("queue_since", "f8"), ("queue_acc", "f8"), ("up_since", "f8"), ("up_acc", "f8"),
+        ("latency_sum", "f8"), ("finished", "i8"),
+        ("crash", "f8"), ("born", "f8"), ("version", "i4"), ("incarnation", "i4"), ("crashes", "i4"), ("ordinal", "i4"),
+        ("entries", "i4"), ("oom", "i4"),
+    ],
+    align=True,
+)  # fmt: skip
+STREAM = np.dtype([("time", "f8"), ("first_s", "f8"), ("key", "u8"), ("root", "u8"), ("n", "i8"), ("gap", "f8"), ("peak", "f8"), ("value", "f8")], align=True)
+MOD = np.dtype(
+    [
+        ("value", "f8"), ("since", "f8"), ("param", "i4"), ("place", "i4"), ("service", "i4"), ("replica", "i4"),
+        ("begun", "i4"), ("over", "i4"), ("bad_from", "i4"), ("bad_to", "i4"), ("stream", "i4"),
+    ],
+    align=True,
+)  # fmt: skip
+CHANGE = np.dtype([("time", "f8"), ("value", "f8"), ("mod", "i4")], align=True)
+ACTION = np.dtype([("amount", "f8"), ("code", "i4"), ("service", "i4"), ("replica", "i4")], align=True)
+SLOT = np.dtype([("expiry", "f8"), ("key", "i4"), ("prev", "i4"), ("next", "i4"), ("poisoned", "i4")], align=True)
+SHARD = np.dtype([("service", "i4"), ("head", "i4"), ("tail", "i4"), ("used", "i4"), ("free", "i4")], align=True)
+WHERE = np.dtype([("slot", "i4")], align=True)
+RING = np.dtype([("head", "i4"), ("tail", "i4")], align=True)
+STACK = np.dtype([("version", "i8")], align=True)
+FLEET = np.dtype([("last", "i4"), ("first", "i4"), ("tail", "i4"), ("ordinals", "i4"), ("version", "i4"), ("newest", "i4"), ("depth", "i4"), ("marks", "i8")], align=True)
+
+
+TALLY = np.dtype([(tally.name.lower(), "i8") for tally in Tally], align=True)
+
+#: State of a run that is single, the addresses of its arrays (named as in ``ARRAYS``) and their lengths.
+LANE = np.dtype(
+    [
+        ("spans", "i8"), ("heap", "i8"), ("jobs", "i8"), ("replicas", "i8"), ("tree", "i8"), ("control", "i8"),
+        ("streams", "i8"), ("mods", "i8"), ("changes", "i8"), ("actions", "i8"), ("rings", "i8"), ("fleets", "i8"),
+        ("stacks", "i8"), ("shards", "i8"), ("slots", "i8"), ("where", "i8"), ("ends", "i8"), ("scratch", "i8"),
+        ("tally", "i8"), ("log", "i8"),
+        ("now", "f8"), ("admitted", "f8"), ("phase", "f8"), ("key", "u8"), ("window", "i8"), ("events", "i8"), ("n_log", "i8"),
+        ("need", "i4"), ("log_on", "i4"), ("free_span", "i4"), ("n_free", "i4"), ("n_heap", "i4"), ("n_control", "i4"),
+        ("n_replicas", "i4"), ("n_shards", "i4"), ("n_streams", "i4"), ("n_mods", "i4"), ("n_changes", "i4"), ("n_ends", "i4"),
+        ("first_replica_leaf", "i4"), ("per_replica", "i4"), ("leaves", "i4"), ("keys_wide", "i4"), ("slots_wide", "i4"), ("stack_wide", "i4"),
+        ("span_cap", "i8"), ("end_cap", "i8"), ("log_cap", "i8"), ("replica_cap", "i8"), ("control_cap", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+#: Arrays of a run: name of the address in ``LANE`` -> what an element is.
+ARRAYS: dict[str, Any] = {
+    "spans": SPAN,  #: (span_cap,)
+    "heap": HEAP,  #: (span_cap,) an entry at most per span
+    "jobs": JOB,  #: (replica_cap * per_replica,) a heap per replica
+    "replicas": REPLICA,  #: (replica_cap,)
+    "tree": NODE,  #: (2 * leaves,) the tournament of event sources
+    "control": CONTROL,  #: (control_cap,) the heap of faults, actions and replica events
+    "streams": STREAM,  #: (stream,)
+    "mods": MOD,  #: (modulation,)
+    "changes": CHANGE,  #: (change,)
+    "actions": ACTION,  #: (action,)
+    "rings": RING,  #: (ring,) ring 0 is the clients'
+    "fleets": FLEET,  #: (service,)
+    "stacks": STACK,  #: (service * stack_wide,) versions
+    "shards": SHARD,  #: (shard,)
+    "slots": SLOT,  #: (shard * slots_wide,)
+    "where": WHERE,  #: (shard * keys_wide,)
+    "ends": END_RECORD,  #: (end_cap,)
+    "scratch": np.dtype(np.float64),  #: (end_cap,)
+    "tally": TALLY,  #: (service + 1,)
+    "log": LOG,  #: (log_cap,)
+}
+
+span_at = rows_of(SPAN, "spans")
+heap_at = rows_of(HEAP, "heap")
+job_at = rows_of(JOB, "jobs")
+replica_at = rows_of(REPLICA, "replicas")
+node_at = rows_of(NODE, "tree")
+control_at = rows_of(CONTROL, "control")
+stream_at = rows_of(STREAM, "streams")
+mod_at = rows_of(MOD, "mods")
+change_at = rows_of(CHANGE, "changes")
+action_at = rows_of(ACTION, "actions")
+ring_at = rows_of(RING, "rings")
+fleet_at = rows_of(FLEET, "fleets")
+stack_at = rows_of(STACK, "stacks")
+shard_at = rows_of(SHARD, "shards")
+slot_at = rows_of(SLOT, "slots")
+where_at = rows_of(WHERE, "where")
+end_at = rows_of(END_RECORD, "ends")
+tally_at = rows_of(TALLY, "tally")
+log_at = rows_of(LOG, "log")
+
+
+def _dist(spec: Demand | Latency) -> tuple[int, float, float]:
+    dist = Dist[spec.dist.upper()]
+    shape = {Dist.LOGNORMAL: spec.sigma, Dist.GAMMA: spec.shape}.get(dist, 0.0)
+    return int(dist), spec.mean_s, shape
+
+
+class _Compiler:
+    """Turns the nested steps of a scenario into flat programs."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.services = {name: i for i, name in enumerate(scenario.service_names)}
+        self.operations = {f"{s}.{o}": i for i, (s, o) in enumerate(scenario.operations)}
+        self.steps: list[tuple[float, float, int, int, int, int, int]] = []
+        self.first: list[int] = []
+        for program in scenario.programs:
+            self.first.append(len(self.steps))
+            self._emit(program)
+            self.steps.append((0.0, 0.0, END, 0, -1, -1, len(self.steps) + 1))
+
+    def _emit(self, program: tuple[Numbered, ...]) -> None:
+        for step in program:
+            at = len(self.steps)
+            spec = step.spec
+            if isinstance(spec, CpuStep | DelayStep):
+                cpu = isinstance(spec, CpuStep)
+                dist, mean, shape = _dist(spec.cpu if isinstance(spec, CpuStep) else spec.delay)
+                kind = StepCode.CPU if cpu else StepCode.DELAY
+                self.steps.append((mean, shape, int(kind), dist, step.step, -1, at + 1))
+            elif isinstance(spec, CallStep):
+                self.steps.append((0.0, 0.0, int(StepCode.CALL), 0, step.step, step.site, at + 1))
+            else:
+                self.steps.append((0.0, 0.0, int(StepCode.CACHED), 0, step.step, step.site, 0))
+                self._emit(step.inner)
+                self.steps.append((0.0, 0.0, FILL, 0, step.step, step.site, len(self.steps) + 1))
+                self.steps[at] = (*self.steps[at][:-1], len(self.steps))
+
+    def sites(self) -> tuple[list[tuple[Any, ...]], list[tuple[float, int]], dict[int, int], int]:
+        """Return SITE rows, ALIAS rows, the number of keys per cache service, and the number of timer rings."""
+        rows: list[tuple[Any, ...]] = []
+        tables: list[tuple[float, int]] = []
+        keys: dict[int, int] = {}
+        rings: dict[float, int] = {}
+        for site, numbered in enumerate(self.scenario.sites):
+            call = self.scenario.call_of(site)
+            dist, mean, shape = _dist(self.scenario.network_of(call))
+            service = self.services[call.to.partition(".")[0]]
+            ring = rings.setdefault(call.timeout_s, len(rings) + 1)
+            offset, first, count = 0, 0, 0
+            if isinstance(numbered.spec, CachedStep):
+                offset, first, count = keys.get(service, 0), len(tables), numbered.spec.cached.keys.count
+                keys[service] = offset + count
+                accept, alias = alias_table(count, numbered.spec.cached.keys.zipf)
+                tables += zip(accept.tolist(), alias.tolist(), strict=True)
+            operation = self.operations[call.to]
+            rows.append(
+                (
+                    call.probability, call.timeout_s, call.backoff_s, call.backoff_limit_s, call.jitter,
+                    mean, shape, dist, service, self.first[operation], operation, call.retries, int(call.required), ring,
+                    int(isinstance(numbered.spec, CachedStep)), offset, first, count,
+                )
+            )  # fmt: skip
+        return rows, tables, keys, 1 + len(rings)
+
+    def seeds(self, service: int) -> list[int]:
+        """Return a cache's keys in order of popularity: by rank, sites taking turns within a rank."""
+        offset, spaces = 0, []
+        for site, numbered in enumerate(self.scenario.sites):
+            call = self.scenario.call_of(site)
+            if isinstance(numbered.spec, CachedStep) and self.services[call.to.partition(".")[0]] == service:
+                spaces.append((offset, numbered.spec.cached.keys.count))
+                offset += numbered.spec.cached.keys.count
+        top = max((count for _, count in spaces), default=0)
+        return [first + rank for rank in range(top) for first, count in spaces if rank < count]
+
+
+_SHAPES = {"constant": 0, "sinusoidal": 1, "step": 2, "burst": 3}
+
+
+def _head(scenario: Scenario, n_rings: int, addresses: list[int]) -> Records:
+    work = scenario.workload
+    a, b, c, top = {
+        "constant": (0.0, 1.0, 1.0, 1.0),
+        "sinusoidal": (work.amplitude, work.period_s, 1.0, 1.0 + work.amplitude),
+        "step": (work.factor, work.from_s, 1.0, max(1.0, work.factor)),
+        "burst": (work.factor, work.from_s, work.until_s, max(1.0, work.factor)),
+    }[work.shape]
+    dist, mean, shape = _dist(scenario.network)
+    step_s = scenario.timing.step_s
+    return np.array(
+        [
+            (
+                *addresses, -scenario.timing.burn_in_steps * step_s, step_s, scenario.slo.latency_s, work.timeout_s, work.rate_rps,
+                top, a, b, c, mean, shape, dist, _SHAPES[work.shape], int(work.arrivals == "grid"),
+                len(scenario.services), n_rings, max(s.replicas.max for s in scenario.services.values()),
+                len(work.entries),
+            )
+        ],
+        PLAN,
+    )  # fmt: skip
+
+
+def compile_plan(scenario: Scenario) -> Plan:
+    """Compile a scenario into flat arrays."""
+    code = _Compiler(scenario)
+    sites, tables, keys, n_rings = code.sites()
+    services, seeds = [], []
+    for number, spec in enumerate(scenario.services.values()):
+        first_seed = len(seeds)
+        seeds += [(key,) for key in code.seeds(number)]
+        memory = spec.memory
+        services.append(
+            (
+                spec.cores, spec.speed, spec.startup_s, spec.drain_s, spec.cache.ttl_s if spec.cache else 0.0,
+                memory.base_bytes, memory.per_span_bytes, memory.limit_bytes, memory.leak_bytes,
+                spec.threads, spec.queue, int(BalancerCode[spec.balancer.upper()]), spec.replicas.initial,
+                spec.cache.slots if spec.cache else 0, keys.get(number, 0), first_seed,
+            )
+        )  # fmt: skip
+    # added up one by one, since Python's own sum rounds differently from version to version
+    total = 0.0
+    for entry in scenario.workload.entries:
+        total += entry.weight
+    entries, reached = [], 0.0
+    for entry in scenario.workload.entries:
+        reached += entry.weight
+        operation = code.operations[entry.operation]
+        service = code.services[entry.operation.partition(".")[0]]
+        entries.append((reached / total, operation, service, code.first[operation]))
+    arrays = [
+        np.array(rows, dtype)
+        for rows, dtype in (
+            (services, SERVICE), (code.steps, STEP), (sites, SITE), (tables, ALIAS), (seeds, SEED_KEY), (entries, ENTRY_CLASS),
+        )
+    ]  # fmt: skip
+    return Plan(_head(scenario, n_rings, [a.ctypes.data for a in arrays]), *arrays)

@@ -1,0 +1,279 @@
+"""Rules between the parts of a scenario that no single field can check."""
+
+__all__ = ["check_references", "check_values"]
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from simcore.codes import ActionCode, Place
+from simcore.errors import suggest
+from simcore.model.catalogue import CATALOGUE, Aim, targets_of
+from simcore.model.documents import Mistake, Path
+from simcore.model.scenario import CachedStep, Call, CallStep, CpuStep, DelayStep, Demand, Scenario, Spec
+
+#: Steps of one operation; draws that belong to no step are numbered 4095.
+_MAX_STEPS = 4000
+#: Benign events of one kind in an episode, on average.
+_MAX_NOISE = 1000.0
+#: Cache keys of one scenario: they are numbered and held per run.
+_MAX_KEYS = 10_000_000
+
+AnyStep = CpuStep | DelayStep | CallStep | CachedStep
+
+
+def check_references(scenario: Scenario) -> list[Mistake]:
+    """Return the names that nothing bears: call targets, entries, fault types, places, action names, targets."""
+    return [
+        *_calls(scenario), *_cycles(scenario), *_entries(scenario), *_noise_names(scenario), *_fault_names(scenario),
+        *_action_names(scenario),
+    ]  # fmt: skip
+
+
+def check_values(scenario: Scenario) -> list[Mistake]:
+    """Return the values that do not fit together."""
+    return [*_services(scenario), *_workload(scenario), *_timing(scenario), *_faults(scenario), *_actions(scenario)]
+
+
+def _steps(scenario: Scenario) -> Iterator[tuple[Path, str, AnyStep]]:
+    """Yield (path, operation, step) of all steps in pre-order."""
+
+    def visit(path: Path, operation: str, steps: Iterable[Any]) -> Iterator[tuple[Path, str, AnyStep]]:
+        for i, step in enumerate(steps):
+            here = (*path, "steps", i)
+            yield here, operation, step
+            if isinstance(step, CachedStep):
+                yield from visit((*here, "cached"), operation, step.cached.steps)
+
+    for service, spec in scenario.services.items():
+        for name, operation in spec.operations.items():
+            yield from visit(("services", service, "operations", name), f"{service}.{name}", operation.steps)
+
+
+def _call_of(step: AnyStep) -> tuple[str, Call] | None:
+    if isinstance(step, CachedStep):
+        return "cached", step.cached
+    return ("call", step.call) if isinstance(step, CallStep) else None
+
+
+def _operation_rule(to: str, scenario: Scenario) -> str | None:
+    known = [f"{service}.{operation}" for service, operation in scenario.operations]
+    return None if to in known else f"must name an operation of a service, got '{to}'{suggest(to, known)}"
+
+
+def _calls(scenario: Scenario) -> Iterator[Mistake]:
+    caches = [name for name, service in scenario.services.items() if service.cache]
+    for path, _, step in _steps(scenario):
+        found = _call_of(step)
+        if found is None:
+            continue
+        key, call = found
+        rule = _operation_rule(call.to, scenario)
+        if rule is None and key == "cached" and call.to.partition(".")[0] not in caches:
+            rule = f"must name a service with a cache ({', '.join(caches) or 'there is none'}), got '{call.to}'"
+        if rule:
+            yield Mistake((*path, key, "to"), rule)
+
+
+def _cycles(scenario: Scenario) -> Iterator[Mistake]:
+    """Yield every call that closes a cycle, once."""
+    graph: dict[str, list[tuple[str, Path]]] = {f"{s}.{o}": [] for s, o in scenario.operations}
+    for path, operation, step in _steps(scenario):
+        found = _call_of(step)
+        if found and found[1].to in graph:
+            graph[operation].append((found[1].to, (*path, found[0], "to")))
+    done: set[str] = set()
+    for start in graph:
+        # Depth first without recursion: the trail of open operations, each with the calls still to follow.
+        trail = [] if start in done else [(start, iter(graph[start]))]
+        while trail:
+            here, calls = trail[-1]
+            following = next(calls, None)
+            if following is None:
+                done.add(here)
+                trail.pop()
+                continue
+            to, path = following
+            names = [name for name, _ in trail]
+            if to in names:
+                cycle = " -> ".join([*names[names.index(to) :], to])
+                yield Mistake(path, f"must not call back into its own callers, got the cycle {cycle}")
+            elif to not in done:
+                trail.append((to, iter(graph[to])))
+
+
+def _entries(scenario: Scenario) -> Iterator[Mistake]:
+    for i, entry in enumerate(scenario.workload.entries):
+        rule = _operation_rule(entry.operation, scenario)
+        if rule:
+            yield Mistake(("workload", "entries", i, "operation"), rule)
+
+
+def _noise_names(scenario: Scenario) -> Iterator[Mistake]:
+    names = scenario.service_names
+    for i, target in enumerate(scenario.noise.targets or []):
+        if target not in names:
+            yield Mistake(("noise", "targets", i), f"must name a service, got '{target}'{suggest(target, names)}")
+
+
+def _fault_names(scenario: Scenario) -> Iterator[Mistake]:
+    types = [name for name, kind in CATALOGUE.items() if kind.aim is not Aim.NOTHING]
+    for i, row in enumerate(scenario.faults.mix):
+        path: Path = ("faults", "mix", i)
+        if row.type == "none":
+            yield Mistake((*path, "type"), "must not be 'none'; the share of runs without a fault is faults.none_share")
+            continue
+        if row.type not in types:
+            rule = f"must be one of {', '.join(types)}, got '{row.type}'{suggest(row.type, types)}"
+            yield Mistake((*path, "type"), rule)
+            continue
+        kind = CATALOGUE[row.type]
+        legal = [scenario.service_names[k] if k >= 0 else "workload" for k in targets_of(kind, scenario)]
+        if not legal:
+            yield Mistake((*path, "type"), f"{row.type} is aimed at {kind.aim.value}, and there is none")
+        for k, target in enumerate(row.targets or []):
+            if legal and target not in legal:
+                rule = f"must be one of {', '.join(legal)}, got '{target}'{suggest(target, legal)}"
+                yield Mistake((*path, "targets", k), rule)
+        places = [place.name.lower() for place in Place if kind.may_live_in(place)]
+        for place in row.places or {}:
+            if place not in places:
+                rule = f"is no place for {row.type}; it may live in {', '.join(places)}{suggest(place, places)}"
+                yield Mistake((*path, "places", place), rule)
+        if row.profile and row.profile not in kind.profiles:
+            rule = f"must be one of {', '.join(kind.profiles)} for {row.type}, got '{row.profile}'"
+            yield Mistake((*path, "profile"), rule)
+
+
+def _action_names(scenario: Scenario) -> Iterator[Mistake]:
+    known = [code.name.lower() for code in ActionCode]
+    services = scenario.service_names
+    caches = [name for name, service in scenario.services.items() if service.cache]
+    for name, spec in scenario.actions.items():
+        path: Path = ("actions", name)
+        if name not in known:
+            yield Mistake(path, f"is not a known action; they are {', '.join(known)}{suggest(name, known)}")
+            continue
+        for i, target in enumerate(spec.targets or []):
+            if name in ("noop", "limit_traffic"):
+                yield Mistake((*path, "targets"), f"must be absent, {name} is aimed at no service")
+                break
+            legal = caches if name == "clear_cache" else services
+            if target not in legal:
+                what = "a service with a cache" if name == "clear_cache" else "a service"
+                rule = f"must name {what}, got '{target}'{suggest(target, legal)}"
+                yield Mistake((*path, "targets", i), rule)
+
+
+def _services(scenario: Scenario) -> Iterator[Mistake]:
+    for name, service in scenario.services.items():
+        memory = service.memory
+        if memory.limit_bytes <= memory.base_bytes + memory.per_span_bytes:
+            need = memory.base_bytes + memory.per_span_bytes
+            rule = f"must be > base_bytes + per_span_bytes = {need}, got {memory.limit_bytes}"
+            yield Mistake(("services", name, "memory", "limit_bytes"), rule)
+    counts: dict[str, int] = {}
+    keys = 0
+    for path, operation, step in _steps(scenario):
+        counts[operation] = counts.get(operation, 0) + 1
+        yield from _step(path, step)
+        if isinstance(step, CachedStep):
+            keys += step.cached.keys.count
+    yield from _demand(("network",), scenario.network)
+    for operation, count in counts.items():
+        if count > _MAX_STEPS:
+            owner, _, program = operation.partition(".")
+            rule = f"must be at most {_MAX_STEPS} in all, inner ones included, got {count}"
+            yield Mistake(("services", owner, "operations", program, "steps"), rule)
+    if keys > _MAX_KEYS:
+        yield Mistake(("services",), f"the keys of all cached steps must be at most {_MAX_KEYS}, got {keys}")
+
+
+def _step(path: Path, step: AnyStep) -> Iterator[Mistake]:
+    if isinstance(step, CpuStep):
+        yield from _demand((*path, "cpu"), step.cpu)
+    elif isinstance(step, DelayStep):
+        yield from _demand((*path, "delay"), step.delay)
+    else:
+        key, call = ("cached", step.cached) if isinstance(step, CachedStep) else ("call", step.call)
+        if call.network is not None:
+            yield from _demand((*path, key, "network"), call.network)
+
+
+def _demand(path: Path, demand: Demand) -> Iterator[Mistake]:
+    yield from _only(path, demand, "sigma", demand.dist == "lognormal", "dist is lognormal")
+    yield from _only(path, demand, "shape", demand.dist == "gamma", "dist is gamma")
+
+
+def _only(path: Path, spec: Spec, key: str, allowed: bool, when: str) -> Iterator[Mistake]:
+    """Yield a mistake if a key has been set to what would silently do nothing."""
+    value = getattr(spec, key)
+    if not allowed and key in spec.model_fields_set and value != type(spec).model_fields[key].default:
+        yield Mistake((*path, key), f"must be absent unless {when}, got {value!r}")
+
+
+def _workload(scenario: Scenario) -> Iterator[Mistake]:
+    workload, slo = scenario.workload, scenario.slo
+    path: Path = ("workload",)
+    wave, step, burst = (workload.shape == shape for shape in ("sinusoidal", "step", "burst"))
+    for key in ("amplitude", "period_s", "random_phase"):
+        yield from _only(path, workload, key, wave, "shape is sinusoidal")
+    for key in ("factor", "from_s"):
+        yield from _only(path, workload, key, step or burst, "shape is step or burst")
+    yield from _only(path, workload, "until_s", burst, "shape is burst")
+    if burst and not workload.from_s < workload.until_s:
+        rule = f"must be > from_s = {workload.from_s:g}, got {workload.until_s:g}"
+        yield Mistake((*path, "until_s"), rule)
+    for key in ("latency_s", "p95_s"):
+        if getattr(slo, key) > workload.timeout_s:
+            rule = f"must be <= workload.timeout_s = {workload.timeout_s:g}, got {getattr(slo, key):g}"
+            yield Mistake(("slo", key), rule)
+
+
+def _timing(scenario: Scenario) -> Iterator[Mistake]:
+    timing, noise = scenario.timing, scenario.noise
+    hours = timing.steps * timing.step_s / 3600.0
+    for key in ("deploys_per_hour", "config_changes_per_hour", "bursts_per_hour"):
+        if getattr(noise, key) * hours > _MAX_NOISE:
+            rule = f"must give at most {_MAX_NOISE:g} events in an episode, got {getattr(noise, key):g}"
+            yield Mistake(("noise", key), rule)
+    if noise.bursts_per_hour > 0.0 and not noise.burst_s.min > 0.0:
+        yield Mistake(("noise", "burst_s", "min"), f"must be > 0, got {noise.burst_s.min:g}")
+    if noise.bursts_per_hour > 0.0 and not 1.0 <= noise.burst_factor.min <= noise.burst_factor.max <= 100.0:
+        rule = f"must lie in [1, 100], got {noise.burst_factor.min:g} to {noise.burst_factor.max:g}"
+        yield Mistake(("noise", "burst_factor"), rule)
+
+
+def _faults(scenario: Scenario) -> Iterator[Mistake]:
+    faults, timing = scenario.faults, scenario.timing
+    if not faults.mix:
+        return
+    horizon, follow_up = timing.steps * timing.step_s, timing.follow_up_steps * timing.step_s
+    if faults.onset_s.min < 0.0:
+        yield Mistake(("faults", "onset_s", "min"), f"must be >= 0, got {faults.onset_s.min:g}")
+    if faults.onset_s.max + follow_up > horizon:
+        rule = f"must leave a follow-up of {follow_up:g} s before the end at {horizon:g} s, got {faults.onset_s.max:g}"
+        yield Mistake(("faults", "onset_s", "max"), rule)
+    for i, row in enumerate(faults.mix):
+        path: Path = ("faults", "mix", i)
+        if not 0.0 < row.severity.min <= row.severity.max <= 1.0:
+            rule = f"must lie in (0, 1], got {row.severity.min:g} to {row.severity.max:g}"
+            yield Mistake((*path, "severity"), rule)
+        if row.duration_s is not None and not 0.0 < row.duration_s.min <= row.duration_s.max <= 1e9:
+            rule = f"must lie in (0, 1e9], got {row.duration_s.min:g} to {row.duration_s.max:g}"
+            yield Mistake((*path, "duration_s"), rule)
+
+
+def _actions(scenario: Scenario) -> Iterator[Mistake]:
+    for name, spec in scenario.actions.items():
+        path: Path = ("actions", name, "values")
+        values = spec.values or []
+        if values and name not in ("scale", "limit_traffic"):
+            yield Mistake(path, f"must be absent, {name} has no amounts")
+            continue
+        for i, value in enumerate(values):
+            if name == "scale" and (value == 0.0 or value != int(value) or abs(value) > 100.0):
+                yield Mistake((*path, i), f"must be a whole number of replicas, not 0, got {value:g}")
+            if name == "limit_traffic" and not 0.0 < value <= 1.0:
+                yield Mistake((*path, i), f"must be an admitted fraction in (0, 1], got {value:g}")
+        if len(set(values)) < len(values):
+            yield Mistake(path, f"must differ from each other, got {values}")

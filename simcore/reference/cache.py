@@ -1,0 +1,144 @@
+"""What caches hold: one shard per replica with exact LRU, and the keys of the call sites that use it."""
+
+__all__ = ["KeySpace", "Popularity", "Shard", "owner_of"]
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from simcore.codes import CACHE_SALT
+from simcore.model.popularity import alias_table
+from simcore.model.scenario import CachedStep, Scenario
+from simcore.samplers import popularity
+from simcore.streams import keyed, uniform
+
+#: Index ranges of a run's keys (model.md: caches, faults).
+WARM_INDEX = 2**40
+POISON_INDEX = 2**42
+
+
+@dataclass(slots=True)
+class _Item:
+    expiry_s: float
+    poisoned: bool = False
+
+
+class Shard:
+    """The entries of one replica, least recent first."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._items: OrderedDict[int, _Item] = OrderedDict()
+
+    @property
+    def full(self) -> bool:
+        """Whether the next new key evicts another."""
+        return len(self._items) >= self.slots
+
+    def lookup(self, key: int, now: float) -> tuple[bool, bool]:
+        """Return (hit, poisoned); an expired entry goes, a live one becomes the most recent."""
+        item = self._items.get(key)
+        if item is None:
+            return False, False
+        if now >= item.expiry_s:
+            del self._items[key]
+            return False, False
+        self._items.move_to_end(key)
+        return True, item.poisoned
+
+    def fill(self, key: int, expiry_s: float) -> None:
+        """Write an entry as the most recent one; a new key evicts the least recent if the shard is full."""
+        if key not in self._items and self.full:
+            self._items.popitem(last=False)
+        self._items[key] = _Item(expiry_s)
+        self._items.move_to_end(key)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._items.clear()
+
+    def poison(self, run_key: np.uint64, modulation: int, share: float) -> None:
+        """Turn a keyed share of the entries wrong; they never expire."""
+        base = keyed(run_key, POISON_INDEX + modulation)
+        for key, item in self._items.items():
+            if uniform(base, np.uint64(key)) < share:
+                item.poisoned = True
+                item.expiry_s = math.inf
+
+
+class _Owner(Protocol):
+    number: int
+    shard: Shard
+
+
+OwnerT = TypeVar("OwnerT", bound=_Owner)
+
+
+def owner_of(key: int, eligible: Sequence[OwnerT]) -> OwnerT | None:
+    """Return the replica with the largest hash of key and replica number (rendezvous), None if nobody is eligible."""
+    base = keyed(np.uint64(CACHE_SALT), key)
+    best, best_weight = None, -1
+    for replica in eligible:
+        weight = int(keyed(base, replica.number))
+        if weight > best_weight:
+            best, best_weight = replica, weight
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class Popularity:
+    """The keys of one ``cached`` call site."""
+
+    offset: int  #: its first key among those of the cache service
+    accept: npt.NDArray[np.float64]
+    alias: npt.NDArray[np.int64]
+
+    def pick(self, u: float) -> int:
+        """Return the cache key that a uniform selects."""
+        return self.offset + int(popularity(self.accept, self.alias, u))
+
+
+class KeySpace:
+    """The cache keys of a scenario: consecutive ranges of each cache service's keys, by call site."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.sites: dict[int, Popularity] = {}
+        self._by_service: dict[str, list[Popularity]] = {name: [] for name in scenario.services}
+        for step in scenario.sites:
+            if isinstance(step.spec, CachedStep):
+                cached = step.spec.cached
+                users = self._by_service[cached.to.split(".")[0]]
+                offset = users[-1].offset + users[-1].accept.size if users else 0
+                keys = Popularity(offset, *alias_table(cached.keys.count, cached.keys.zipf))
+                users.append(keys)
+                self.sites[step.site] = keys
+
+    def by_rank(self, service: str) -> Iterable[int]:
+        """Yield the keys of a cache service, the most popular first, call sites taking turns."""
+        users = self._by_service[service]
+        for rank in range(max((keys.accept.size for keys in users), default=0)):
+            yield from (keys.offset + rank for keys in users if rank < keys.accept.size)
+
+    def warm(self, service: str, replicas: Sequence[OwnerT], run_key: np.uint64, t0: float, ttl_s: float) -> None:
+        """Fill the shards with the most popular keys, these being the most recent."""
+        chosen: dict[int, list[int]] = {replica.number: [] for replica in replicas}
+        room = {replica.number: replica.shard.slots for replica in replicas}
+        n_open = len(replicas)
+        for key in self.by_rank(service):
+            if n_open == 0:
+                break
+            owner = owner_of(key, replicas)
+            assert owner is not None
+            if room[owner.number] > 0:
+                chosen[owner.number].append(key)
+                room[owner.number] -= 1
+                n_open -= room[owner.number] == 0
+        for replica in replicas:
+            for key in reversed(chosen[replica.number]):
+                u = uniform(keyed(run_key, WARM_INDEX + key), np.uint64(0))
+                replica.shard.fill(key, t0 + ttl_s * u)

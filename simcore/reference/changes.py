@@ -1,0 +1,124 @@
+"""What changes a run from outside: faults at times known in advance, and actions."""
+
+__all__ = ["Changes"]
+
+from functools import partial
+
+from simpy.events import Event as SimpyEvent
+
+from simcore.codes import ActionCode, Event, Kind, Param, Place, ReplicaState
+from simcore.engines.api import Change, EngineAction
+from simcore.reference.effects import recompute
+from simcore.reference.ledger import NO_REQUEST
+from simcore.reference.lifecycle import Lifecycle
+from simcore.reference.replica import ServiceState
+from simcore.reference.workload import Workload
+from simcore.reference.world import Influence, World
+
+
+class Changes:
+    """Faults and actions of a run."""
+
+    def __init__(self, world: World, lifecycle: Lifecycle, workload: Workload) -> None:
+        self._world = world
+        self._lifecycle = lifecycle
+        self._workload = workload
+        self._n_actions = 0
+        for number, change in enumerate(world.inputs.changes):
+            world.calendar.at(change.time_s, Kind.FAULT, number, 0, partial(self._change, number, change))
+
+    def enter(self, action: EngineAction) -> None:
+        """Enter an action; it takes effect at its own time."""
+        number = self._n_actions
+        self._n_actions += 1
+        self._world.calendar.at(action.at_s, Kind.ACTION, number, 0, partial(self._act, number, action))
+
+    def _change(self, number: int, change: Change, _: SimpyEvent) -> None:
+        """Let a modulation take a value."""
+        world, influence = self._world, self._world.influences[change.modulation]
+        target = influence.modulation
+        world.ledger.log(NO_REQUEST, influence.index, Event.FAULT_CHANGE, number)
+        influence.value = change.value
+        begins = not influence.begun
+        if begins:
+            influence.begun = True
+            influence.since_s = world.calendar.now
+        if target.param is Param.SURGE:
+            if change.value > 0.0 and not influence.started:
+                influence.started = True
+                self._workload.surge(influence)
+            return
+        service = world.services[target.service]
+        if begins:
+            influence.bad_from = service.version
+        if target.param in (Param.FLUSH, Param.POISON, Param.DEPLOY, Param.CONFIG):
+            if change.value > 0.0:
+                self._strike(influence, service)
+        else:
+            self._recompute(service)
+
+    def _strike(self, influence: Influence, service: ServiceState) -> None:
+        """Let a one-shot parameter act."""
+        param = influence.modulation.param
+        if param is Param.DEPLOY:
+            service.newest += 1
+            service.version = service.newest
+            service.versions.append(service.newest)
+            self._lifecycle.rolling_restart(service)
+        if param in (Param.DEPLOY, Param.CONFIG):
+            self._world.ledger.markers[service.index] += 1
+            return
+        for replica in service.replicas:
+            if replica.state is ReplicaState.UP and influence.fits(replica):
+                if param is Param.FLUSH:
+                    replica.shard.clear()
+                else:
+                    replica.shard.poison(self._world.inputs.key, influence.index, influence.value)
+
+    def _recompute(self, service: ServiceState) -> None:
+        for replica in service.replicas:
+            before = replica.effects.crash
+            recompute(self._world, replica)
+            if replica.state is ReplicaState.UP and before == 0.0 and replica.effects.crash > 0.0:
+                self._lifecycle.arm_crash(replica)
+
+    def _act(self, number: int, action: EngineAction, _: SimpyEvent) -> None:
+        """Let an action take effect."""
+        world = self._world
+        world.ledger.log(NO_REQUEST, number, Event.ACTION_DONE, action.code)
+        if action.code is ActionCode.LIMIT_TRAFFIC:
+            world.admitted = action.amount
+        elif action.code is not ActionCode.NOOP:
+            self._act_on(world.services[action.service], action)
+
+    def _act_on(self, service: ServiceState, action: EngineAction) -> None:
+        if action.code is ActionCode.RESTART:
+            self._lifecycle.rolling_restart(service)
+        elif action.code is ActionCode.SCALE:
+            amount = int(action.amount)
+            for _ in range(abs(amount)):
+                (self._lifecycle.add if amount > 0 else self._lifecycle.remove)(service)
+        elif action.code is ActionCode.CLEAR_CACHE:
+            for replica in service.replicas:
+                replica.shard.clear()
+        elif action.code in (ActionCode.QUARANTINE, ActionCode.RELEASE):
+            for replica in service.replicas:
+                if replica.ordinal == action.replica:
+                    replica.quarantined = action.code is ActionCode.QUARANTINE
+        elif action.code is ActionCode.ROLLBACK:
+            self._roll_back(service)
+
+    def _roll_back(self, service: ServiceState) -> None:
+        """Return to the version and the configuration before."""
+        for influence in self._world.influences:
+            if influence.modulation.service != service.index or not influence.begun:
+                continue
+            if influence.modulation.place is Place.VERSION and influence.bad_to < 0:
+                influence.bad_to = service.version
+            if influence.modulation.place is Place.CONFIG:
+                influence.over = True
+        self._recompute(service)
+        if len(service.versions) > 1:
+            service.versions.pop()
+        service.version = service.versions[-1]
+        self._lifecycle.rolling_restart(service)

@@ -1,0 +1,137 @@
+"""A replica: threads, queue, processor, memory, cache shard, and the effective values of its parameters."""
+
+__all__ = ["Effects", "Replica", "ServiceState"]
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from simcore.codes import ReplicaState
+from simcore.model.scenario import Service
+from simcore.reference.cache import Shard
+from simcore.reference.calendar import Calendar
+from simcore.reference.ledger import Level
+from simcore.reference.processor import Processor
+
+if TYPE_CHECKING:
+    from simcore.reference.attempts import Span
+
+_SERVING = (ReplicaState.UP, ReplicaState.DRAINING)
+
+
+@dataclass(slots=True)
+class Effects:
+    """Effective values of one replica: the service's own, under the modulations that apply."""
+
+    speed: float
+    cores: float
+    leak: int
+    demand: float = 1.0
+    delay: float = 1.0
+    network: float = 1.0
+    ok: float = 1.0
+    timeout: float = 1.0
+    crash: float = 0.0
+
+
+@dataclass(slots=True)
+class ServiceState:
+    """A service of one run: its replicas, in number order, and which version it runs."""
+
+    index: int
+    name: str
+    spec: Service
+    replicas: list["Replica"] = field(default_factory=list)
+    last_chosen: int = -1
+    version: int = 1
+    newest: int = 1
+    versions: list[int] = field(default_factory=lambda: [0, 1])
+
+    def eligible(self) -> list["Replica"]:
+        """Return the replicas that may be sent to, in number order."""
+        return [r for r in self.replicas if r.state is ReplicaState.UP and not r.quarantined]
+
+    def present(self) -> list["Replica"]:
+        """Return the replicas that are up or about to be, in number order."""
+        return [r for r in self.replicas if r.state in (ReplicaState.STARTING, ReplicaState.UP)]
+
+
+class Replica:
+    """One replica of a service; restarts change its incarnation, never its number."""
+
+    def __init__(self, calendar: Calendar, service: ServiceState, number: int) -> None:
+        spec = service.spec
+        self.number = number
+        self.ordinal = len(service.replicas)
+        self.service = service
+        self.state = ReplicaState.STARTING
+        self.quarantined = False
+        self.incarnation = -1
+        self.born_s = calendar.now
+        self.version = service.version
+        self.crashes = 0
+        self.n_entries = 0
+        self.outstanding = 0
+        self.shard = Shard(spec.cache.slots if spec.cache else 0)
+        self.effects = Effects(spec.speed, spec.cores, spec.memory.leak_bytes)
+        self.spans: dict[int, Span] = {}  #: queued, granted and running ones, by key
+        self.queue: deque[Span] = deque()
+        self.threads = 0  #: granted and reserved
+        self.leaked_bytes = 0
+        self.oom_entered = False
+        self.n_finished = 0  #: in this window
+        self.latency_sum_s = 0.0
+        self.busy, self.up = Level(calendar.now), Level(calendar.now)
+        self.in_flight, self.queued = Level(calendar.now), Level(calendar.now)
+        self._calendar = calendar
+        self.processor = Processor(calendar, spec.speed, spec.cores, self.refresh_busy)
+
+    @property
+    def serving(self) -> bool:
+        """Whether it takes what arrives."""
+        return self.state in _SERVING
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory in use."""
+        memory = self.service.spec.memory
+        return memory.base_bytes + memory.per_span_bytes * len(self.spans) + self.leaked_bytes
+
+    def take(self, span: "Span") -> None:
+        """Count a span in."""
+        self.spans[span.order] = span
+        self.in_flight.set(float(len(self.spans)), self._calendar.now)
+
+    def leave(self, span: "Span") -> None:
+        """Count a span out."""
+        del self.spans[span.order]
+        self.in_flight.set(float(len(self.spans)), self._calendar.now)
+
+    def refresh_queue(self) -> None:
+        """Bring the level of the queue up to date."""
+        self.queued.set(float(len(self.queue)), self._calendar.now)
+
+    def refresh_busy(self) -> None:
+        """Bring the level of busy cores up to date; cores that a fault took away count as busy."""
+        busy = 0.0
+        if self.serving:
+            cores = self.processor.cores
+            busy = (self.service.spec.cores - cores) + min(float(self.processor.n), cores)
+        self.busy.set(busy, self._calendar.now)
+
+    def become(self, state: ReplicaState) -> None:
+        """Enter a state."""
+        self.state = state
+        self.up.set(1.0 if self.serving else 0.0, self._calendar.now)
+        self.refresh_busy()
+
+    def wipe(self) -> None:
+        """Lose all work and everything remembered."""
+        self.spans.clear()
+        self.queue.clear()
+        self.threads = 0
+        self.leaked_bytes = 0
+        self.shard.clear()
+        self.processor.clear()
+        self.in_flight.set(0.0, self._calendar.now)
+        self.refresh_queue()

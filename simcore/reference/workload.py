@@ -1,0 +1,131 @@
+"""Clients: the streams of requests, and what their clients make of the answers."""
+
+__all__ = ["Workload"]
+
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from itertools import accumulate, count
+from typing import Any
+
+import numpy as np
+from simpy.events import Event as SimpyEvent
+
+from simcore.codes import BORDER, Dist, Event, Kind, Param, Purpose, Status
+from simcore.reference.attempts import chance
+from simcore.reference.requests import Requests
+from simcore.reference.world import Influence, World
+from simcore.samplers import draw, rate_factor
+from simcore.streams import keyed
+from simcore.windows import Tally
+
+_SHAPES = {"constant": 0, "sinusoidal": 1, "step": 2, "burst": 3}
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request in the books of its client."""
+
+    number: int
+    arrival_s: float
+    due_s: float  #: a good answer comes no later
+    judged: bool = False  #: counted as good or bad
+
+
+class Workload:
+    """The clients of a run."""
+
+    def __init__(self, world: World, requests: Requests) -> None:
+        self._world = world
+        self._requests = requests
+        spec = world.scenario.workload
+        self._shape = _SHAPES[spec.shape]
+        self._a, self._b, self._c = spec.factor, spec.from_s, spec.until_s
+        top = 1.0
+        if spec.shape == "sinusoidal":
+            self._a, self._b = spec.amplitude, spec.period_s
+            top = 1.0 + spec.amplitude
+        elif spec.shape in ("step", "burst"):
+            top = max(1.0, spec.factor)
+        self._peak_rps = spec.rate_rps * top
+        self._cumulative = list(accumulate(entry.weight for entry in spec.entries))
+        names = [f"{service}.{operation}" for service, operation in world.scenario.operations]
+        self._entries = [names.index(entry.operation) for entry in spec.entries]
+        self._unjudged: deque[_Request] = deque()
+        surges = [m.index for m in world.influences if m.modulation.param is Param.SURGE]
+        self._streams = {index: 1 + i for i, index in enumerate(surges)}
+        world.calendar.process(self._stream(0, self._peak_rps, lambda: 1.0))
+
+    def surge(self, influence: Influence) -> None:
+        """Start the additional stream of a surge."""
+        changes = self._world.inputs.changes
+        largest = max(change.value for change in changes if change.modulation == influence.index)
+        stream = self._stream(self._streams[influence.index], self._peak_rps * largest, lambda: influence.value)
+        self._world.calendar.process(stream)
+
+    def close_window(self, edge_s: float) -> None:
+        """Count requests as bad that can no longer become good."""
+        while self._unjudged and self._unjudged[0].due_s < edge_s:
+            self._judge(self._unjudged.popleft(), good=False)
+
+    def _stream(self, number: int, peak_rps: float, level: Callable[[], float]) -> Generator[SimpyEvent, Any, None]:
+        """Offer the candidates of one stream, thinned to its rate."""
+        calendar, spec = self._world.calendar, self._world.scenario.workload
+        stream_key = keyed(self._world.inputs.key, number)
+        gap_s = 1.0 / peak_rps
+        start_s = time_s = calendar.now
+        for n in count():
+            root = keyed(stream_key, n)
+            if spec.arrivals == "grid":
+                time_s = start_s + (n + 1) * gap_s
+            else:
+                gap = draw(int(Dist.EXPONENTIAL), gap_s, 1.0, root, BORDER, int(Purpose.ARRIVAL))
+                time_s = time_s + float(gap)
+            yield calendar.at(time_s, Kind.ROOT, int(root), 0)
+            rate_rps = spec.rate_rps * rate_factor(
+                self._shape, self._a, self._b, self._c, float(self._world.inputs.phase), time_s
+            )
+            if chance(root, Purpose.THIN) * peak_rps < rate_rps * level():
+                self._offer(number << 40 | n, root)
+
+    def _offer(self, number: int, root: np.uint64) -> None:
+        world, ledger = self._world, self._world.ledger
+        now = world.calendar.now
+        operation = self._choose_entry(chance(root, Purpose.CHOICE))
+        ledger.log(number, int(root), Event.OFFERED, operation)
+        ledger.count(ledger.system, Tally.ARRIVALS)
+        request = _Request(number, now, now + world.scenario.slo.latency_s)
+        if world.admitted < 1.0 and chance(root, Purpose.ADMIT) >= world.admitted:
+            ledger.log(number, int(root), Event.SHED, operation)
+            ledger.count(ledger.system, Tally.REJECTED)
+            self._judge(request, good=False)
+        else:
+            self._unjudged.append(request)
+            world.calendar.process(self._client(request, root, operation))
+
+    def _choose_entry(self, u: float) -> int:
+        total = self._cumulative[-1]
+        for operation, cumulative in zip(self._entries, self._cumulative, strict=True):
+            if u < cumulative / total:
+                return operation
+        return self._entries[-1]
+
+    def _client(self, request: _Request, root: np.uint64, operation: int) -> Generator[SimpyEvent, Any, None]:
+        """A client sends a request, waits for the answer or its timeout, and judges."""
+        ledger = self._world.ledger
+        status = yield self._requests.send_root(request.number, root, operation).answered
+        now = self._world.calendar.now
+        if status is Status.TIMEOUT:
+            ledger.count(ledger.system, Tally.TIMEOUTS)
+            ledger.ended(self._world.scenario.workload.timeout_s, ledger.system, failed=False)
+        else:
+            ledger.ended(now - request.arrival_s, ledger.system, failed=status is not Status.OK)
+            if status is not Status.OK:
+                ledger.count(ledger.system, Tally.ERRORS)
+        self._judge(request, good=status is Status.OK and now <= request.due_s)
+
+    def _judge(self, request: _Request, good: bool) -> None:
+        if not request.judged:
+            request.judged = True
+            ledger = self._world.ledger
+            ledger.count(ledger.system, Tally.GOOD if good else Tally.BAD)

@@ -1,0 +1,253 @@
+"""Hypothesis strategies: small scenarios and what may happen in them, made so that ties and timeouts are common."""
+
+__all__ = ["Example", "examples", "scenarios"]
+
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from simcore.codes import ActionCode, Param, Place
+from simcore.engines.api import EngineAction, RunInputs
+from simcore.model.modulation import Change, Modulation
+from simcore.model.scenario import Scenario
+from simcore.streams import SPLITS, run_key
+
+Draw = st.DrawFn
+
+#: Attempts of an example, if every call is made with all its retries.
+_ATTEMPTS = 1500
+#: Requests of one run.
+_REQUESTS = 400
+
+_OPERATIONS = ("get", "put")
+_FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 3.0)
+_VALUES: dict[Param, tuple[float, ...]] = {
+    Param.SPEED: _FACTORS,
+    Param.CORES: (0.0, 0.25, 0.5, 1.0, 2.0),
+    Param.DEMAND: _FACTORS,
+    Param.DELAY: _FACTORS,
+    Param.NETWORK: _FACTORS,
+    Param.OK: (0.0, 0.3, 0.7, 1.0),
+    Param.TIMEOUT: (0.0, 0.1, 0.5, 2.0),
+    Param.LEAK: (0.0, 3.0, 40.5),
+    Param.CRASH: (0.0, 0.25, 1.0),
+    Param.SURGE: (0.0, 0.5, 2.0),
+    Param.FLUSH: (0.0, 1.0),
+    Param.POISON: (0.0, 0.5, 1.0),
+    Param.DEPLOY: (0.0, 1.0),
+    Param.CONFIG: (0.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A session to be played: runs, and what is done at which edge."""
+
+    scenario: Scenario
+    inputs: tuple[RunInputs, ...]
+    stops: tuple[int, ...]  #: edges to advance to, the last is the end
+    actions: tuple[tuple[int, EngineAction], ...]  #: (stop or 0, action)
+    fork_at: int  #: index into the stops
+
+    def due(self, edge: int) -> list[EngineAction]:
+        """Return what is to be applied at an edge."""
+        return [action for at, action in self.actions if at == edge]
+
+
+def pick(draw: Draw, *values: Any) -> Any:
+    """Draw one of the values."""
+    return draw(st.sampled_from(values))
+
+
+def _amount(draw: Draw, *means: float) -> dict[str, Any]:
+    return {
+        "mean_s": pick(draw, *means),
+        "dist": pick(draw, "constant", "constant", "constant", "exponential", "lognormal", "gamma"),
+        "sigma": pick(draw, 0.5, 1.5),
+        "shape": pick(draw, 0.5, 3.0),
+    }
+
+
+def _latency(draw: Draw) -> dict[str, Any]:
+    return _amount(draw, 0.0, 0.0, 0.015625, 0.05)
+
+
+def _call(draw: Draw, to: str) -> dict[str, Any]:
+    return {
+        "to": to,
+        "probability": pick(draw, 1.0, 1.0, 0.5, 0.0),
+        "timeout_s": pick(draw, 0.03125, 0.125, 0.25, 0.4, 5.0),
+        "retries": pick(draw, 0, 1, 2),
+        "backoff_s": pick(draw, 0.0, 0.0625, 0.1),
+        "backoff_limit_s": pick(draw, 0.0, 0.125, 1.0),
+        "jitter": pick(draw, 0.0, 0.0, 0.5, 1.0),
+        "network": None if draw(st.booleans()) else _latency(draw),
+        "required": draw(st.booleans()),
+    }
+
+
+def _step(draw: Draw, targets: list[str], caches: list[str], room: int) -> dict[str, Any]:
+    """Draw a step that calls only what comes later; ``room`` bounds the nesting."""
+    kinds = ["cpu", "delay"] + ["call"] * 2 * bool(targets) + ["cached"] * 2 * bool(caches and room)
+    kind = pick(draw, *kinds)
+    if kind == "cpu":
+        return {"cpu": _amount(draw, 0.0, 0.03125, 0.0625, 0.1)}
+    if kind == "delay":
+        return {"delay": _amount(draw, 0.0, 0.0625, 0.1)}
+    if kind == "call":
+        return {"call": _call(draw, pick(draw, *targets))}
+    cached = _call(draw, pick(draw, *caches))
+    cached["keys"] = {"count": pick(draw, 1, 3, 8), "zipf": pick(draw, 0.0, 1.0, 2.5)}
+    cached["steps"] = [_step(draw, targets, caches, room - 1) for _ in range(pick(draw, 0, 1, 2))]
+    return {"cached": cached}
+
+
+def _service(draw: Draw, programs: dict[str, Any], cache: bool) -> dict[str, Any]:
+    initial = pick(draw, 1, 1, 2, 3)
+    return {
+        "replicas": {"initial": initial, "min": 1, "max": initial + pick(draw, 0, 1, 3)},
+        "threads": pick(draw, 1, 1, 2, 4),
+        "cores": pick(draw, 0.5, 1.0, 2.0),
+        "speed": pick(draw, 0.5, 1.0, 1.25),
+        "queue": pick(draw, 0, 1, 3, 50),
+        "balancer": pick(draw, "round_robin", "least_outstanding"),
+        "startup_s": pick(draw, 0.0, 0.125, 0.7),
+        "drain_s": pick(draw, 0.0, 0.25, 1.0),
+        "memory": {
+            "base_bytes": 100,
+            "per_span_bytes": pick(draw, 0, 10),
+            "limit_bytes": pick(draw, 119, 140, 400, 10**6, 10**6, 10**6),
+            "leak_bytes": pick(draw, 0, 0, 1, 7),
+        },
+        "cache": {"slots": pick(draw, 1, 2, 4), "ttl_s": pick(draw, 0.125, 0.5, 3.0)} if cache else None,
+        "operations": programs,
+    }
+
+
+def _weight(steps: list[dict[str, Any]], weights: dict[str, int]) -> int:
+    """Return how many attempts a walk through the steps makes at most."""
+    total = 0
+    for step in steps:
+        call = step.get("call") or step.get("cached")
+        if call:
+            total += (1 + call["retries"]) * weights[call["to"]] + _weight(call.get("steps", []), weights)
+    return total
+
+
+def _services(draw: Draw) -> tuple[dict[str, Any], dict[str, int]]:
+    """Draw the services, callees before callers; return them and the weights of their operations."""
+    n_services = pick(draw, 1, 2, 3, 4)
+    services: dict[str, Any] = {}
+    targets: list[str] = []
+    caches: list[str] = []
+    weights: dict[str, int] = {}
+    for number in range(n_services):
+        name = f"s{number}"
+        cache = number < n_services - 1 and draw(st.booleans())
+        programs: dict[str, Any] = {}
+        for operation in _OPERATIONS[: pick(draw, 1, 1, 2)]:
+            n_steps = pick(draw, 0, 1, 2) if cache else pick(draw, 1, 2, 3, 4)
+            steps = [_step(draw, [] if cache else targets, [] if cache else caches, 2) for _ in range(n_steps)]
+            programs[operation] = {"steps": steps}
+            weights[f"{name}.{operation}"] = 1 + _weight(steps, weights)
+        services[name] = _service(draw, programs, cache)
+        targets += [f"{name}.{operation}" for operation in programs]
+        if cache:
+            caches += [f"{name}.{operation}" for operation in programs]
+    # either direction of numbering: a caller may come before or after its callees
+    order = draw(st.permutations(list(services)))
+    return {name: services[name] for name in order}, weights
+
+
+def _workload(draw: Draw, weights: dict[str, int], span_s: float) -> dict[str, Any]:
+    names = list(weights)
+    chosen = draw(st.lists(st.sampled_from(names), max_size=1)) + [names[-1]]
+    most = min(_REQUESTS, max(8, _ATTEMPTS // max(weights[name] for name in chosen)))
+    fitting = [rate for rate in (1.0, 2.0, 4.0, 8.0, 13.0, 16.0, 32.0, 64.0) if rate * span_s <= most]
+    return {
+        "rate_rps": pick(draw, *(fitting[-3:] or [1.0])),
+        "entries": [{"operation": name, "weight": pick(draw, 1.0, 0.5)} for name in chosen],
+        "timeout_s": pick(draw, 0.25, 0.5, 3.0),
+        "arrivals": pick(draw, "grid", "grid", "poisson"),
+        "shape": pick(draw, "constant", "constant", "sinusoidal", "step", "burst"),
+        "amplitude": pick(draw, 0.0, 0.5, 1.0),
+        "period_s": pick(draw, 2.0, 5.3),
+        "factor": pick(draw, 0.0, 0.5, 2.0),
+        "from_s": pick(draw, -1.0, 0.5, 2.0),
+        "until_s": pick(draw, 2.5, 4.0),
+    }
+
+
+@st.composite
+def scenarios(draw: Draw) -> Scenario:
+    """Draw a scenario of one to four services and some hundred requests at most."""
+    timing = {"step_s": pick(draw, 0.5, 1.0, 0.7), "steps": pick(draw, 6, 10), "burn_in_steps": pick(draw, 0, 1, 3)}
+    services, weights = _services(draw)
+    span_s = timing["step_s"] * (timing["steps"] + timing["burn_in_steps"])
+    return Scenario.model_validate(
+        {
+            "name": "drawn",
+            "timing": timing,
+            "slo": {"latency_s": pick(draw, 0.0625, 0.25, 2.0)},
+            "network": _latency(draw),
+            "services": services,
+            "workload": _workload(draw, weights, span_s),
+        }
+    )
+
+
+def _modulation(draw: Draw, scenario: Scenario) -> Modulation:
+    param = pick(draw, *Param)
+    if param is Param.SURGE:
+        return Modulation(param, Place.WORKLOAD)
+    service = draw(st.integers(0, len(scenario.services) - 1))
+    return Modulation(param, pick(draw, *Place), service, pick(draw, -1, -1, 0, 1))
+
+
+def _instant(draw: Draw, scenario: Scenario, first: int, last: int) -> float:
+    """Draw an instant from an edge on, often at an edge, or on the grid of the arrivals."""
+    edge_s = draw(st.integers(first, last)) * scenario.timing.step_s
+    return float(edge_s + pick(draw, 0.0, 0.0, 0.0625, 0.125, 0.3))
+
+
+def _inputs(draw: Draw, scenario: Scenario, run: int) -> RunInputs:
+    first, last = -scenario.timing.burn_in_steps, scenario.timing.steps
+    modulations = tuple(_modulation(draw, scenario) for _ in range(pick(draw, 0, 1, 2, 4)))
+    changes = [
+        Change(_instant(draw, scenario, first, last), number, pick(draw, *_VALUES[modulation.param]))
+        for number, modulation in enumerate(modulations)
+        for _ in range(pick(draw, 0, 1, 2, 3))
+    ]
+    changes.sort(key=lambda change: (change.time_s, change.modulation))
+    seed = draw(st.integers(0, 2**16))
+    key = run_key(seed, pick(draw, *SPLITS), run, 0)
+    return RunInputs(run, key, pick(draw, 0.0, 0.3), modulations, tuple(changes))
+
+
+def _action(draw: Draw, scenario: Scenario, edge: int, n_runs: int) -> EngineAction:
+    code = pick(draw, *ActionCode)
+    amount = 0.0
+    if code is ActionCode.SCALE:
+        amount = pick(draw, 1.0, 2.0, -1.0, -2.0)
+    elif code is ActionCode.LIMIT_TRAFFIC:
+        amount = pick(draw, 0.0, 0.5, 1.0)
+    service = draw(st.integers(0, len(scenario.services) - 1))
+    replica = draw(st.integers(0, 3))
+    return EngineAction(draw(st.integers(0, n_runs - 1)), code, _instant(draw, scenario, edge, edge), service, replica, amount)
+
+
+@st.composite
+def examples(draw: Draw) -> Example:
+    """Draw a scenario, one or two runs of it, and actions at random edges."""
+    scenario = draw(scenarios())
+    n_runs = pick(draw, 1, 1, 2)
+    last = scenario.timing.steps
+    stops = tuple(sorted({*draw(st.lists(st.integers(1, last), max_size=4)), last}))
+    edges = (0, *stops[:-1])
+    actions = []
+    for _ in range(pick(draw, 0, 2, 5)):
+        edge = pick(draw, *edges)
+        actions.append((edge, _action(draw, scenario, edge, n_runs)))
+    inputs = tuple(_inputs(draw, scenario, run) for run in range(n_runs))
+    return Example(scenario, inputs, stops, tuple(actions), draw(st.integers(0, len(stops) - 1)))
