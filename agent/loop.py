@@ -34,6 +34,8 @@ OVER_S = 60.0
 LIFT_S = 15.0
 #: The action helped if the symptoms are now below this share of what they were.
 HELPED = 0.6
+#: Excess anomaly score from which another service may be acted on in the suspect's place.
+STRANGE = 0.5
 
 _POLICY_STREAM = 5
 _DECISION = 3 << 20
@@ -184,7 +186,8 @@ class Agent:
             runs, diagnosis.suspect[rows], diagnosis.confidence[rows], diagnosis.ranked[rows],
             lambda row, full=diagnosis: full.explain(int(rows[row])),  # type: ignore[misc]
         )  # fmt: skip
-        target = self._guard.target(runs, diagnosis.suspect, diagnosis.ranked)
+        strange = detection.excess > STRANGE
+        target = self._guard.target(runs, diagnosis.suspect, diagnosis.ranked, strange)
         again = self._guard.tried(runs)
         situation = Situation(
             runs=runs,

@@ -23,6 +23,9 @@ from simcore.windows import Tally
 #: A time that never comes.
 NEVER = 1e300
 
+#: ``bad_to`` of a modulation that no rollback has ended.
+NO_VERSION = 2**62
+
 Records = npt.NDArray[np.void]
 
 
@@ -42,34 +45,34 @@ SERVICE = np.dtype(
     [
         ("cores", "f8"), ("speed", "f8"), ("startup_s", "f8"), ("drain_s", "f8"), ("ttl_s", "f8"),
         ("base_bytes", "i8"), ("per_span_bytes", "i8"), ("limit_bytes", "i8"), ("leak_bytes", "i8"),
-        ("threads", "i4"), ("queue", "i4"), ("balancer", "i4"), ("initial", "i4"),
-        ("slots", "i4"), ("n_keys", "i4"), ("first_key", "i4"),
+        ("threads", "i8"), ("queue", "i8"), ("balancer", "i8"), ("initial", "i8"),
+        ("slots", "i8"), ("n_keys", "i8"), ("first_key", "i8"),
     ],
     align=True,
 )  # fmt: skip
 STEP = np.dtype(
-    [("mean", "f8"), ("shape", "f8"), ("kind", "i4"), ("dist", "i4"), ("number", "i4"), ("site", "i4"), ("after", "i4")],
+    [("mean", "f8"), ("shape", "f8"), ("kind", "i8"), ("dist", "i8"), ("number", "i8"), ("site", "i8"), ("after", "i8")],
     align=True,
 )
 SITE = np.dtype(
     [
         ("probability", "f8"), ("timeout_s", "f8"), ("backoff_s", "f8"), ("backoff_limit_s", "f8"), ("jitter", "f8"),
-        ("net_mean", "f8"), ("net_shape", "f8"), ("net_dist", "i4"), ("service", "i4"), ("first", "i4"),
-        ("operation", "i4"), ("retries", "i4"), ("required", "i4"), ("ring", "i4"), ("cached", "i4"),
-        ("key_offset", "i4"), ("table", "i4"), ("table_n", "i4"),
+        ("net_mean", "f8"), ("net_shape", "f8"), ("net_dist", "i8"), ("service", "i8"), ("first", "i8"),
+        ("operation", "i8"), ("retries", "i8"), ("required", "i8"), ("ring", "i8"), ("cached", "i8"),
+        ("key_offset", "i8"), ("table", "i8"), ("table_n", "i8"),
     ],
     align=True,
 )  # fmt: skip
 ALIAS = np.dtype([("accept", "f8"), ("alias", "i4")], align=True)
 SEED_KEY = np.dtype([("key", "i4")], align=True)
-ENTRY_CLASS = np.dtype([("cumulative", "f8"), ("operation", "i4"), ("service", "i4"), ("first", "i4")], align=True)
+ENTRY_CLASS = np.dtype([("cumulative", "f8"), ("operation", "i8"), ("service", "i8"), ("first", "i8")], align=True)
 PLAN = np.dtype(
     [
         ("services", "i8"), ("steps", "i8"), ("sites", "i8"), ("aliases", "i8"), ("seeds", "i8"), ("classes", "i8"),
         ("start_s", "f8"), ("step_s", "f8"), ("latency_s", "f8"), ("client_timeout_s", "f8"), ("rate_rps", "f8"),
         ("top", "f8"), ("a", "f8"), ("b", "f8"), ("c", "f8"), ("net_mean", "f8"), ("net_shape", "f8"),
-        ("net_dist", "i4"), ("shape", "i4"), ("grid", "i4"), ("n_services", "i4"), ("n_rings", "i4"), ("slots_max", "i4"),
-        ("n_classes", "i4"),
+        ("net_dist", "i8"), ("shape", "i8"), ("grid", "i8"), ("n_services", "i8"), ("n_rings", "i8"), ("slots_max", "i8"),
+        ("n_classes", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -101,18 +104,19 @@ FILL, END = 4, 5
 SPAN = np.dtype(
     [
         ("key", "u8"), ("expires", "f8"), ("arrived", "f8"), ("request", "i8"),
-        ("parent", "i4"), ("site", "i4"), ("replica", "i4"), ("service", "i4"), ("pc", "i4"), ("child", "i4"),
-        ("attempt", "i4"), ("state", "i4"), ("status", "i4"), ("heap_at", "i4"),
-        ("t_prev", "i4"), ("t_next", "i4"), ("q_prev", "i4"), ("q_next", "i4"),
-        ("ring", "i4"), ("cache_key", "i4"), ("answer", "i4"), ("counted", "i4"), ("sent", "f8"),
+        ("parent", "i8"), ("site", "i8"), ("replica", "i8"), ("service", "i8"), ("pc", "i8"), ("child", "i8"),
+        ("attempt", "i8"), ("state", "i8"), ("status", "i8"), ("heap_at", "i8"),
+        ("t_prev", "i8"), ("t_next", "i8"), ("q_prev", "i8"), ("q_next", "i8"),
+        ("ring", "i8"), ("cache_key", "i8"), ("answer", "i8"), ("counted", "i8"), ("sent", "f8"),
     ],
     align=True,
 )  # fmt: skip
-HEAP = np.dtype([("time", "f8"), ("key", "u8"), ("kind", "i4"), ("span", "i4")], align=True)
-JOB = np.dtype([("end", "f8"), ("key", "u8"), ("span", "i4")], align=True)
-NODE = np.dtype([("time", "f8"), ("leaf", "i4")], align=True)
+HEAP = np.dtype([("time", "f8"), ("key", "u8"), ("kind", "i8"), ("span", "i8")], align=True)
+JOB = np.dtype([("end", "f8"), ("key", "u8"), ("span", "i8")], align=True)
+LEAF = np.dtype([("time", "f8")], align=True)
+GROUP = np.dtype([("time", "f8"), ("leaf", "i8")], align=True)
 CONTROL = np.dtype(
-    [("time", "f8"), ("key", "u8"), ("attempt", "i8"), ("kind", "i4"), ("what", "i4"), ("index", "i4"), ("incarnation", "i4")],
+    [("time", "f8"), ("key", "u8"), ("attempt", "i8"), ("kind", "i8"), ("what", "i8"), ("index", "i8"), ("incarnation", "i8")],
     align=True,
 )
 REPLICA = np.dtype(
@@ -120,32 +124,32 @@ REPLICA = np.dtype(
         ("v", "f8"), ("vt", "f8"), ("rate", "f8"), ("speed", "f8"), ("cores", "f8"), ("demand", "f8"),
         ("busy", "f8"), ("busy_since", "f8"), ("busy_acc", "f8"),
         ("flight_since", "f8"), ("flight_acc", "f8"),
-        ("n_jobs", "i4"), ("threads", "i4"), ("in_flight", "i4"), ("outstanding", "i4"), ("queued", "i4"), ("q_head", "i4"),
-        ("q_tail", "i4"), ("service", "i4"), ("state", "i4"), ("quarantined", "i4"), ("next", "i4"), ("shard", "i4"),
+        ("n_jobs", "i8"), ("threads", "i8"), ("in_flight", "i8"), ("outstanding", "i8"), ("queued", "i8"), ("q_head", "i8"),
+        ("q_tail", "i8"), ("service", "i8"), ("state", "i8"), ("quarantined", "i8"), ("next", "i8"), ("shard", "i8"),
         ("leaked", "i8"), ("leak", "i8"), ("ok", "f8"), ("network", "f8"), ("delay", "f8"), ("timeout", "f8"),
         ("queue_since", "f8"), ("queue_acc", "f8"), ("up_since", "f8"), ("up_acc", "f8"),
         ("latency_sum", "f8"), ("finished", "i8"),
-        ("crash", "f8"), ("born", "f8"), ("version", "i4"), ("incarnation", "i4"), ("crashes", "i4"), ("ordinal", "i4"),
-        ("entries", "i4"), ("oom", "i4"),
+        ("crash", "f8"), ("born", "f8"), ("version", "i8"), ("incarnation", "i8"), ("crashes", "i8"), ("ordinal", "i8"),
+        ("entries", "i8"), ("oom", "i8"),
     ],
     align=True,
 )  # fmt: skip
 STREAM = np.dtype([("time", "f8"), ("first_s", "f8"), ("key", "u8"), ("root", "u8"), ("n", "i8"), ("gap", "f8"), ("peak", "f8"), ("value", "f8")], align=True)
 MOD = np.dtype(
     [
-        ("value", "f8"), ("since", "f8"), ("param", "i4"), ("place", "i4"), ("service", "i4"), ("replica", "i4"),
-        ("begun", "i4"), ("over", "i4"), ("bad_from", "i4"), ("bad_to", "i4"), ("stream", "i4"),
+        ("value", "f8"), ("since", "f8"), ("param", "i8"), ("place", "i8"), ("service", "i8"), ("replica", "i8"),
+        ("begun", "i8"), ("over", "i8"), ("bad_from", "i8"), ("bad_to", "i8"), ("stream", "i8"),
     ],
     align=True,
 )  # fmt: skip
-CHANGE = np.dtype([("time", "f8"), ("value", "f8"), ("mod", "i4")], align=True)
-ACTION = np.dtype([("amount", "f8"), ("code", "i4"), ("service", "i4"), ("replica", "i4")], align=True)
+CHANGE = np.dtype([("time", "f8"), ("value", "f8"), ("mod", "i8")], align=True)
+ACTION = np.dtype([("amount", "f8"), ("code", "i8"), ("service", "i8"), ("replica", "i8")], align=True)
 SLOT = np.dtype([("expiry", "f8"), ("key", "i4"), ("prev", "i4"), ("next", "i4"), ("poisoned", "i4")], align=True)
-SHARD = np.dtype([("service", "i4"), ("head", "i4"), ("tail", "i4"), ("used", "i4"), ("free", "i4")], align=True)
+SHARD = np.dtype([("service", "i8"), ("head", "i8"), ("tail", "i8"), ("used", "i8"), ("free", "i8")], align=True)
 WHERE = np.dtype([("slot", "i4")], align=True)
-RING = np.dtype([("head", "i4"), ("tail", "i4")], align=True)
+RING = np.dtype([("head", "i8"), ("tail", "i8")], align=True)
 STACK = np.dtype([("version", "i8")], align=True)
-FLEET = np.dtype([("last", "i4"), ("first", "i4"), ("tail", "i4"), ("ordinals", "i4"), ("version", "i4"), ("newest", "i4"), ("depth", "i4"), ("marks", "i8")], align=True)
+FLEET = np.dtype([("last", "i8"), ("first", "i8"), ("tail", "i8"), ("ordinals", "i8"), ("version", "i8"), ("newest", "i8"), ("depth", "i8"), ("marks", "i8")], align=True)
 
 
 TALLY = np.dtype([(tally.name.lower(), "i8") for tally in Tally], align=True)
@@ -153,14 +157,14 @@ TALLY = np.dtype([(tally.name.lower(), "i8") for tally in Tally], align=True)
 #: State of a run that is single, the addresses of its arrays (named as in ``ARRAYS``) and their lengths.
 LANE = np.dtype(
     [
-        ("spans", "i8"), ("heap", "i8"), ("jobs", "i8"), ("replicas", "i8"), ("tree", "i8"), ("control", "i8"),
+        ("spans", "i8"), ("heap", "i8"), ("jobs", "i8"), ("replicas", "i8"), ("leaf", "i8"), ("group", "i8"), ("control", "i8"),
         ("streams", "i8"), ("mods", "i8"), ("changes", "i8"), ("actions", "i8"), ("rings", "i8"), ("fleets", "i8"),
         ("stacks", "i8"), ("shards", "i8"), ("slots", "i8"), ("where", "i8"), ("ends", "i8"), ("scratch", "i8"),
         ("tally", "i8"), ("log", "i8"),
         ("now", "f8"), ("admitted", "f8"), ("phase", "f8"), ("key", "u8"), ("window", "i8"), ("events", "i8"), ("n_log", "i8"),
-        ("need", "i4"), ("log_on", "i4"), ("free_span", "i4"), ("n_free", "i4"), ("n_heap", "i4"), ("n_control", "i4"),
-        ("n_replicas", "i4"), ("n_shards", "i4"), ("n_streams", "i4"), ("n_mods", "i4"), ("n_changes", "i4"), ("n_ends", "i4"),
-        ("first_replica_leaf", "i4"), ("per_replica", "i4"), ("leaves", "i4"), ("keys_wide", "i4"), ("slots_wide", "i4"), ("stack_wide", "i4"),
+        ("need", "i8"), ("log_on", "i8"), ("free_span", "i8"), ("n_free", "i8"), ("n_heap", "i8"), ("n_control", "i8"),
+        ("n_replicas", "i8"), ("n_shards", "i8"), ("n_streams", "i8"), ("n_mods", "i8"), ("n_changes", "i8"), ("n_ends", "i8"),
+        ("first_replica_leaf", "i8"), ("per_replica", "i8"), ("groups", "i8"), ("keys_wide", "i8"), ("slots_wide", "i8"), ("stack_wide", "i8"),
         ("span_cap", "i8"), ("end_cap", "i8"), ("log_cap", "i8"), ("replica_cap", "i8"), ("control_cap", "i8"),
     ],
     align=True,
@@ -172,7 +176,8 @@ ARRAYS: dict[str, Any] = {
     "heap": HEAP,  #: (span_cap,) an entry at most per span
     "jobs": JOB,  #: (replica_cap * per_replica,) a heap per replica
     "replicas": REPLICA,  #: (replica_cap,)
-    "tree": NODE,  #: (2 * leaves,) the tournament of event sources
+    "leaf": LEAF,  #: (8 * groups,) the next time of every event source
+    "group": GROUP,  #: (groups,) the first of eight sources
     "control": CONTROL,  #: (control_cap,) the heap of faults, actions and replica events
     "streams": STREAM,  #: (stream,)
     "mods": MOD,  #: (modulation,)
@@ -194,7 +199,8 @@ span_at = rows_of(SPAN, "spans")
 heap_at = rows_of(HEAP, "heap")
 job_at = rows_of(JOB, "jobs")
 replica_at = rows_of(REPLICA, "replicas")
-node_at = rows_of(NODE, "tree")
+leaf_at = rows_of(LEAF, "leaf")
+group_at = rows_of(GROUP, "group")
 control_at = rows_of(CONTROL, "control")
 stream_at = rows_of(STREAM, "streams")
 mod_at = rows_of(MOD, "mods")

@@ -12,8 +12,8 @@ from simcore.codes import Dist
 from simcore.jit import bits_of, float_of, njit
 from simcore.streams import draw_index, uniform
 
-_CONSTANT, _EXPONENTIAL = int(Dist.CONSTANT), int(Dist.EXPONENTIAL)
-_LOGNORMAL, _GAMMA = int(Dist.LOGNORMAL), int(Dist.GAMMA)
+_CONSTANT, _EXPONENTIAL = np.int64(Dist.CONSTANT), np.int64(Dist.EXPONENTIAL)
+_LOGNORMAL, _GAMMA = np.int64(Dist.LOGNORMAL), np.int64(Dist.GAMMA)
 
 _LN2_HI = 6.93147180369123816490e-01
 _LN2_LO = 1.90821492927058770002e-10

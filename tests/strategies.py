@@ -148,7 +148,8 @@ def _services(draw: Draw) -> tuple[dict[str, Any], dict[str, int]]:
         programs: dict[str, Any] = {}
         for operation in _OPERATIONS[: pick(draw, 1, 1, 2)]:
             n_steps = pick(draw, 0, 1, 2) if cache else pick(draw, 1, 2, 3, 4)
-            steps = [_step(draw, [] if cache else targets, [] if cache else caches, 2) for _ in range(n_steps)]
+            leaf = cache and pick(draw, True, True, False)
+            steps = [_step(draw, [] if leaf else targets, [] if leaf else caches, 2) for _ in range(n_steps)]
             programs[operation] = {"steps": steps}
             weights[f"{name}.{operation}"] = 1 + _weight(steps, weights)
         services[name] = _service(draw, programs, cache)
@@ -234,7 +235,8 @@ def _action(draw: Draw, scenario: Scenario, edge: int, n_runs: int) -> EngineAct
         amount = pick(draw, 0.0, 0.5, 1.0)
     service = draw(st.integers(0, len(scenario.services) - 1))
     replica = draw(st.integers(0, 3))
-    return EngineAction(draw(st.integers(0, n_runs - 1)), code, _instant(draw, scenario, edge, edge), service, replica, amount)
+    run = draw(st.integers(0, n_runs - 1))
+    return EngineAction(run, code, _instant(draw, scenario, edge, edge), service, replica, amount)
 
 
 @st.composite

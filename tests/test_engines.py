@@ -9,15 +9,19 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis.errors import NoSuchExample
 
-from simcore.codes import Event, Kind, Status
-from simcore.engines.api import Session
+from simcore.codes import ActionCode, Event, Kind, Status
+from simcore.engines.api import EngineAction, RunInputs, Session
 from simcore.engines.registry import ENGINES, open_session
 from simcore.errors import InputError, RegistryError
+from simcore.model.scenario import Scenario
 from simcore.reference import attempts, cache, requests
-from simcore.windows import ReplicaStat, Total, Windows
+from simcore.reference.calendar import Calendar
+from simcore.streams import run_key
+from simcore.windows import Total, Windows
 from tests.strategies import Example, examples
 
 Log = npt.NDArray[np.void]
+Check = Callable[[Log, Example, list[Windows]], None]
 
 _FEW = settings(
     max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -40,6 +44,10 @@ def play(session: Session, example: Example, first: int = 0) -> tuple[list[Windo
     return windows, forks
 
 
+def opened(engine: str, example: Example) -> Session:
+    return open_session(engine, example.scenario, example.inputs, log=True, threads=1)
+
+
 def forked(example: Example) -> Example:
     """Return what to do with the fork: its run 0 goes on as the original's, run 2 is left alone."""
     same = tuple((edge, action) for edge, action in example.actions if action.run == 0)
@@ -52,8 +60,8 @@ def assert_equal_logs(one: Log, other: Log) -> None:
     n = min(one.size, other.size)
     differing = np.flatnonzero(one[:n] != other[:n])
     at = int(differing[0]) if differing.size else n
-    shown = f"row {at} of {one.size} and {other.size}:\n{one[max(0, at - 6) : at + 3]}\n{other[max(0, at - 6) : at + 3]}"
-    assert one.tobytes() == other.tobytes(), shown
+    near = slice(max(0, at - 6), at + 3)
+    assert one.tobytes() == other.tobytes(), f"row {at} of {one.size} and {other.size}:\n{one[near]}\n{other[near]}"
 
 
 def assert_equal_windows(one: Sequence[Windows], other: Sequence[Windows]) -> None:
@@ -66,9 +74,7 @@ def assert_equal_windows(one: Sequence[Windows], other: Sequence[Windows]) -> No
 
 def assert_engines_agree(example: Example) -> None:
     """Play an example on both engines, with a fork, and compare everything that can be seen."""
-    sessions = [open_session(engine, example.scenario, example.inputs, log=True) for engine in ("simpy", "batch")]
-    for run in range(len(example.inputs)):
-        assert_equal_logs(sessions[0].events(run), sessions[1].events(run))
+    sessions = [opened(engine, example) for engine in ("simpy", "batch")]
     played = [play(session, example) for session in sessions]
     for run in range(len(example.inputs)):
         assert_equal_logs(sessions[0].events(run), sessions[1].events(run))
@@ -91,6 +97,210 @@ def test_both_engines_give_the_same_log_and_metrics_to_the_last_bit(example: Exa
 @given(examples())
 def test_both_engines_give_the_same_log_and_metrics_on_thousands_of_scenarios(example: Example) -> None:
     assert_engines_agree(example)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@_FEW
+@given(examples())
+def test_a_fork_that_gets_the_same_actions_continues_bit_for_bit(engine: str, example: Example) -> None:
+    session = opened(engine, example)
+    windows, (fork,) = play(session, example)
+    continued, _ = play(fork, forked(example), example.fork_at)
+    assert_equal_logs(fork.events(0), session.events(0))
+    for one, other in zip(continued, windows[example.fork_at :], strict=True):
+        np.testing.assert_array_equal(one.metrics[0], other.metrics[0])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@_FEW
+@given(examples())
+def test_a_run_does_not_depend_on_chunks_neighbours_or_threads(engine: str, example: Example) -> None:
+    session = opened(engine, example)
+    play(session, example)
+    alone = replace(example, inputs=example.inputs[:1], stops=tuple(range(1, example.stops[-1] + 1)))
+    alone = replace(alone, actions=tuple((edge, action) for edge, action in example.actions if action.run == 0))
+    crowd = tuple(example.inputs[-1:]) * 3 + example.inputs[:1]
+    actions = tuple((edge, replace(action, run=3)) for edge, action in alone.actions)
+    crowded = replace(alone, inputs=crowd, actions=actions, stops=example.stops)
+    solo = open_session(engine, alone.scenario, alone.inputs, log=True, threads=1)
+    many = open_session(engine, crowded.scenario, crowded.inputs, log=True, threads=2)
+    for other, how in ((solo, alone), (many, crowded)):
+        play(other, replace(how, fork_at=-1))
+    assert_equal_logs(session.events(0), solo.events(0))
+    assert_equal_logs(session.events(0), many.events(3))
+
+
+# --- what must hold in any log
+
+
+def of(log: Log, *events: Event) -> Log:
+    return log[np.isin(log["event"], events)]
+
+
+def never_goes_back(log: Log, _: Example, __: list[Windows]) -> None:
+    assert np.all(np.diff(log["time_s"]) >= 0.0)
+
+
+def nothing_ends_twice(log: Log, _: Example, __: list[Windows]) -> None:
+    """A span starts and ends once at most; its caller hears one thing of it at most."""
+    for events in (
+        [Event.OFFERED], [Event.SENT], [Event.ARRIVED, Event.REFUSED], [Event.STARTED, Event.REJECTED],
+        [Event.FINISHED, Event.KILLED, Event.REJECTED, Event.REFUSED], [Event.REPLIED, Event.TIMED_OUT],
+    ):  # fmt: skip
+        spans = of(log, *events)["span"]
+        assert np.unique(spans).size == spans.size, events
+
+
+def nothing_comes_from_nowhere(log: Log, _: Example, __: list[Windows]) -> None:
+    """What arrived was sent, what started had arrived, what finished had started, what was answered was sent."""
+    for later, earlier in (
+        (Event.ARRIVED, Event.SENT), (Event.STARTED, Event.ARRIVED), (Event.FINISHED, Event.STARTED),
+        (Event.KILLED, Event.ARRIVED), (Event.REPLIED, Event.SENT), (Event.TIMED_OUT, Event.SENT),
+    ):  # fmt: skip
+        assert np.isin(of(log, later)["span"], of(log, earlier)["span"]).all(), later
+
+
+def limits_are_kept(log: Log, example: Example, _: list[Windows]) -> None:
+    """At no replica more spans run than it has threads, nor are there more than threads and queue together."""
+    services = list(example.scenario.services.values())
+    first = [service for service in services for _ in range(service.replicas.initial)]
+    rejected = set(of(log, Event.REJECTED)["span"])
+    place: dict[int, int] = {}
+    running: dict[int, set[int]] = {}
+    present: dict[int, set[int]] = {}
+    for row in log[np.isin(log["event"], (Event.ARRIVED, Event.STARTED, Event.FINISHED, Event.KILLED))]:
+        event, span = row["event"], row["span"]
+        if span in rejected:
+            continue
+        at = place.setdefault(span, int(row["aux"]))
+        if event in (Event.FINISHED, Event.KILLED):
+            present[at].discard(span)
+            running.setdefault(at, set()).discard(span)
+            continue
+        (present if event == Event.ARRIVED else running).setdefault(at, set()).add(span)
+        # of replicas that were added, only the most generous service's limit is sure
+        homes = [first[at]] if at < len(first) else services
+        assert len(running.get(at, ())) <= max(home.threads for home in homes)
+        assert len(present[at]) <= max(home.threads + home.queue for home in homes)
+
+
+def every_request_has_one_fate(log: Log, example: Example, _: list[Windows]) -> None:
+    """An offered request is shed, answered, given up by its client, or younger than the client's patience."""
+    end_s = example.stops[-1] * example.scenario.timing.step_s
+    roots = of(log, Event.OFFERED)
+    shed = of(log, Event.SHED)["span"]
+    heard = of(log, Event.REPLIED, Event.TIMED_OUT)["span"]
+    fates = np.isin(roots["span"], shed).astype(int) + np.isin(roots["span"], heard)
+    young = roots["time_s"] + example.scenario.workload.timeout_s >= end_s
+    assert np.all((fates == 1) | ((fates == 0) & young))
+
+
+def totals_are_those_of_the_log(log: Log, example: Example, windows: list[Windows]) -> None:
+    recorded = log[log["time_s"] >= 0.0]
+    totals = np.concatenate([w.totals[0] for w in windows]).sum(axis=0)
+    roots = of(log, Event.OFFERED)["span"]
+    heard = of(recorded, Event.REPLIED)
+    assert totals[Total.OFFERED] == of(recorded, Event.OFFERED).size
+    assert totals[Total.SHED] == of(recorded, Event.SHED).size
+    assert totals[Total.ATTEMPTS] == of(recorded, Event.SENT).size
+    assert totals[Total.TIMEOUTS] == np.isin(of(recorded, Event.TIMED_OUT)["span"], roots).sum()
+    assert totals[Total.ERRORS] == (np.isin(heard["span"], roots) & (heard["aux"] != Status.OK)).sum()
+    begun = of(log, Event.OFFERED).size - of(recorded, Event.OFFERED).size
+    assert totals[Total.GOOD] + totals[Total.BAD] <= totals[Total.OFFERED] + begun
+    assert 0 <= totals[Total.GOOD] <= of(recorded, Event.REPLIED).size
+
+
+CHECKS = (
+    never_goes_back, nothing_ends_twice, nothing_comes_from_nowhere, limits_are_kept, every_request_has_one_fate,
+    totals_are_those_of_the_log,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@_FEW
+@given(examples())
+def test_what_must_hold_in_any_log_does(engine: str, example: Example) -> None:
+    session = opened(engine, example)
+    windows, _ = play(session, example)
+    for check in CHECKS:
+        check(session.events(0), example, windows)
+
+
+def _busy_example() -> Example:
+    """Return ten overlapping requests at one thread."""
+    steps = [{"cpu": {"mean_s": 0.3, "dist": "constant"}}]
+    service = {"threads": 1, "queue": 5, "operations": {"get": {"steps": steps}}}
+    scenario = Scenario.model_validate(
+        {
+            "name": "busy",
+            "timing": {"step_s": 1.0, "steps": 3, "burn_in_steps": 0},
+            "services": {"web": service},
+            "workload": {"rate_rps": 4.0, "arrivals": "grid", "entries": [{"operation": "web.get"}], "timeout_s": 1.0},
+        }
+    )
+    return Example(scenario, (RunInputs(0, run_key(1, "test", 0, 0), 0.0),), (3,), (), -1)
+
+
+def _without(*events: Event) -> Callable[[Log], Log]:
+    return lambda log: log[~np.isin(log["event"], events)]
+
+
+def _finished_again(log: Log) -> Log:
+    first = np.flatnonzero(log["event"] == Event.FINISHED)[0]
+    return np.insert(log, first, log[first])
+
+
+TAMPERED: dict[Check, Callable[[Log], Log]] = {
+    never_goes_back: lambda log: log[::-1],
+    nothing_ends_twice: _finished_again,
+    nothing_comes_from_nowhere: _without(Event.SENT),
+    limits_are_kept: _without(Event.FINISHED),
+    every_request_has_one_fate: _without(Event.REPLIED, Event.TIMED_OUT),
+    totals_are_those_of_the_log: _without(Event.OFFERED),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_log_that_breaks_a_rule_is_noticed(engine: str, check: Check) -> None:
+    example = _busy_example()
+    session = opened(engine, example)
+    windows, _ = play(session, example)
+    check(session.events(0), example, windows)
+    with pytest.raises(AssertionError):
+        check(TAMPERED[check](session.events(0)), example, windows)
+
+
+# --- the registry
+
+
+def test_an_unknown_engine_is_refused_with_a_suggestion() -> None:
+    example = _busy_example()
+    with pytest.raises(RegistryError, match=r"one of batch, simpy, got 'bach'; did you mean 'batch'\?"):
+        open_session("bach", example.scenario, example.inputs)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_session_without_a_log_has_none_to_show(engine: str) -> None:
+    example = _busy_example()
+    session = open_session(engine, example.scenario, example.inputs)
+    with pytest.raises(InputError, match="log"):
+        session.events(0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_only_edges_ahead_can_be_advanced_to(engine: str) -> None:
+    session = opened(engine, _busy_example())
+    session.advance(2.0)
+    assert session.now_s == 2.0
+    for wrong in (1.0, 2.5):
+        with pytest.raises(InputError, match="until_s must"):
+            session.advance(wrong)
+    with pytest.raises(InputError, match="before"):
+        session.apply([EngineAction(0, ActionCode.NOOP, 1.0)])
+
+
+# --- broken rules are noticed
 
 
 def _first_of_queue_last(service, eligible):  # type: ignore[no-untyped-def]
@@ -116,8 +326,6 @@ def _swap(one: Kind, other: Kind) -> Callable[[pytest.MonkeyPatch], None]:
     """Return a mutation that exchanges two kinds in the total order."""
 
     def mutate(monkeypatch: pytest.MonkeyPatch) -> None:
-        from simcore.reference.calendar import Calendar
-
         enter = Calendar.enter
         swapped = {one: other, other: one}
 
@@ -137,7 +345,7 @@ MUTATIONS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     ),
     "a full cache drops its most recent entry": lambda m: m.setattr(cache.Shard, "fill", _evict_most_recent),
     "first in, first out instead of LRU": lambda m: m.setattr(cache.Shard, "lookup", _fifo_lookup),
-    "a timed-out attempt's reply still counts": lambda m: m.setattr(attempts.Attempts, "_settled", lambda span: None),
+    "answered attempts stay outstanding": lambda m: m.setattr(attempts.Attempts, "_settled", lambda self, span: None),
 }
 
 

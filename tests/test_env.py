@@ -1,9 +1,10 @@
 """Tests of simcore.env: episodes, the action table and its books, scrapes, and J."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from simcore.codes import ActionCode, ReplicaState
@@ -17,9 +18,11 @@ from simcore.streams import run_key, uniform
 from simcore.windows import Metric, ReplicaStat, Total
 from tests.scripted import OFFERED, STEP_S, STEPS, ScriptedSession, fault, runs_of, small_scenario
 
+Scripted = Callable[..., tuple[Episodes, ScriptedSession]]
+
 
 @pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch):
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     """Return a function that opens episodes over a scripted session."""
 
     def make(scenario: Scenario | None = None, *faults: Sequence[Fault]) -> tuple[Episodes, ScriptedSession]:
@@ -40,7 +43,7 @@ def number(episodes: Episodes, name: str) -> int:
     return episodes.actions.names.index(name)
 
 
-def choose(episodes: Episodes, name: str, run: int = 0) -> np.ndarray:
+def choose(episodes: Episodes, name: str, run: int = 0) -> npt.NDArray[np.int64]:
     choice = np.zeros(episodes.n_runs, np.int64)
     choice[run] = number(episodes, name)
     return choice
@@ -94,7 +97,7 @@ def test_an_unknown_action_or_target_is_named(actions: dict[str, Any], message: 
         build_actions(small_scenario(actions=actions))
 
 
-def test_an_action_takes_effect_after_its_delay(scripted) -> None:
+def test_an_action_takes_effect_after_its_delay(scripted: Scripted) -> None:
     episodes, session = scripted()
     advance(episodes, 3)
     episodes.act(choose(episodes, "restart(cache)", run=1))
@@ -104,7 +107,7 @@ def test_an_action_takes_effect_after_its_delay(scripted) -> None:
     assert [(record.run, record.step, record.succeeds) for record in episodes.records] == [(1, 3, True)]
 
 
-def test_a_pending_action_keeps_others_off_its_service_until_it_has_settled(scripted) -> None:
+def test_a_pending_action_keeps_others_off_its_service_until_it_has_settled(scripted: Scripted) -> None:
     episodes, _ = scripted()
     advance(episodes, 1)
     episodes.act(choose(episodes, "restart(api)"))
@@ -118,7 +121,7 @@ def test_a_pending_action_keeps_others_off_its_service_until_it_has_settled(scri
     assert not episodes.observation.pending.any()
 
 
-def test_a_cooldown_keeps_the_same_action_off_the_same_service(scripted) -> None:
+def test_a_cooldown_keeps_the_same_action_off_the_same_service(scripted: Scripted) -> None:
     episodes, _ = scripted()
     advance(episodes, 1)
     episodes.act(choose(episodes, "restart(api)"))
@@ -130,7 +133,7 @@ def test_a_cooldown_keeps_the_same_action_off_the_same_service(scripted) -> None
     assert legal(episodes, "restart(api)")
 
 
-def test_an_illegal_choice_is_refused_by_name(scripted) -> None:
+def test_an_illegal_choice_is_refused_by_name(scripted: Scripted) -> None:
     episodes, session = scripted()
     advance(episodes, 1)
     episodes.act(choose(episodes, "restart(api)"))
@@ -144,7 +147,7 @@ def test_an_illegal_choice_is_refused_by_name(scripted) -> None:
     assert len(session.applied) == 1
 
 
-def test_an_edge_is_acted_at_once_and_never_after_the_end(scripted) -> None:
+def test_an_edge_is_acted_at_once_and_never_after_the_end(scripted: Scripted) -> None:
     episodes, _ = scripted()
     episodes.act(np.zeros(2, np.int64))
     with pytest.raises(ActionError, match="entered already"):
@@ -156,7 +159,7 @@ def test_an_edge_is_acted_at_once_and_never_after_the_end(scripted) -> None:
         episodes.advance()
 
 
-def test_in_shadow_mode_nothing_is_booked_or_applied(scripted) -> None:
+def test_in_shadow_mode_nothing_is_booked_or_applied(scripted: Scripted) -> None:
     episodes, session = scripted()
     advance(episodes, 1)
     episodes.act(choose(episodes, "restart(api)"), shadow=True)
@@ -169,7 +172,7 @@ def test_in_shadow_mode_nothing_is_booked_or_applied(scripted) -> None:
         episodes.act(choose(episodes, "release(api/0)"), shadow=True)
 
 
-def test_scaling_stays_within_the_replica_limits(scripted) -> None:
+def test_scaling_stays_within_the_replica_limits(scripted: Scripted) -> None:
     episodes, _ = scripted()
     advance(episodes, 1)
     assert [legal(episodes, f"scale({name})") for name in ("api,+1", "api,-1", "cache,+1", "cache,-1")] == [
@@ -181,7 +184,7 @@ def test_scaling_stays_within_the_replica_limits(scripted) -> None:
     assert legal(episodes, "scale(api,+1)", run=1)
 
 
-def test_a_quarantine_names_the_replica_seen_in_the_slot_and_leaves_one_in_service(scripted) -> None:
+def test_a_quarantine_names_the_replica_seen_in_the_slot_and_leaves_one_in_service(scripted: Scripted) -> None:
     episodes, session = scripted()
     session.replicas[:, :, 0, 1, ReplicaStat.ORDINAL] = 5
     advance(episodes, 1)
@@ -200,7 +203,7 @@ def test_a_quarantine_names_the_replica_seen_in_the_slot_and_leaves_one_in_servi
     assert legal(episodes, "quarantine(api/0)")
 
 
-def test_the_last_replica_in_service_is_not_scaled_away(scripted) -> None:
+def test_the_last_replica_in_service_is_not_scaled_away(scripted: Scripted) -> None:
     episodes, _ = scripted()
     advance(episodes, 1)
     episodes.act(choose(episodes, "quarantine(api/0)"))
@@ -208,7 +211,7 @@ def test_the_last_replica_in_service_is_not_scaled_away(scripted) -> None:
     assert not legal(episodes, "scale(api,-1)")
 
 
-def test_a_replica_that_is_starting_cannot_take_over(scripted) -> None:
+def test_a_replica_that_is_starting_cannot_take_over(scripted: Scripted) -> None:
     episodes, session = scripted()
     session.replicas[:, :, 0, 1, ReplicaStat.STATE] = ReplicaState.STARTING
     advance(episodes, 1)
@@ -216,7 +219,7 @@ def test_a_replica_that_is_starting_cannot_take_over(scripted) -> None:
     assert legal(episodes, "quarantine(api/1)")
 
 
-def test_traffic_is_admitted_again_without_waiting_for_the_cooldown(scripted) -> None:
+def test_traffic_is_admitted_again_without_waiting_for_the_cooldown(scripted: Scripted) -> None:
     episodes, _ = scripted()
     advance(episodes, 1)
     assert not legal(episodes, "limit_traffic(1)")
@@ -235,7 +238,7 @@ def test_traffic_is_admitted_again_without_waiting_for_the_cooldown(scripted) ->
     assert episodes.unhealthy[0, :6].tolist() == [False, False, True, True, True, False]
 
 
-def test_failures_are_keyed_by_run_and_ordinal_and_change_nothing_but_the_books(scripted) -> None:
+def test_failures_are_keyed_by_run_and_ordinal_and_change_nothing_but_the_books(scripted: Scripted) -> None:
     actions = {"restart": {"delay_s": 0, "settle_s": 0, "cooldown_s": 0, "cost": 0.5, "failure_probability": 0.5}}
     episodes, session = scripted(small_scenario(actions=actions))
     for _ in range(STEPS):
@@ -249,7 +252,7 @@ def test_failures_are_keyed_by_run_and_ordinal_and_change_nothing_but_the_books(
     assert (episodes.cost == 0.5).all()
 
 
-def test_scrapes_arrive_late(scripted) -> None:
+def test_scrapes_arrive_late(scripted: Scripted) -> None:
     episodes, session = scripted(small_scenario(observation={"lag_steps": 2}))
     session.metrics[:, :, 0, Metric.CPU_UTIL] = np.arange(STEPS)
     seen = [episodes.observation, *(episodes.advance() for _ in range(5))]
@@ -261,7 +264,7 @@ def test_scrapes_arrive_late(scripted) -> None:
     assert not seen[2].legal[0, number(episodes, "quarantine(api/0)")]
 
 
-def test_a_lost_scrape_leaves_the_previous_one_standing(scripted) -> None:
+def test_a_lost_scrape_leaves_the_previous_one_standing(scripted: Scripted) -> None:
     episodes, session = scripted(small_scenario(observation={"lag_steps": 0, "drop_rate": 0.4}))
     session.metrics[:, :, 0, Metric.CPU_UTIL] = np.arange(STEPS)
     seen = [episodes.advance() for _ in range(STEPS)]
@@ -275,7 +278,7 @@ def test_a_lost_scrape_leaves_the_previous_one_standing(scripted) -> None:
         np.testing.assert_array_equal(values, [w if w >= 0 else np.nan for w in last])
 
 
-def test_a_change_is_seen_with_the_scrape_of_its_window_and_ages(scripted) -> None:
+def test_a_change_is_seen_with_the_scrape_of_its_window_and_ages(scripted: Scripted) -> None:
     episodes, session = scripted(small_scenario(observation={"lag_steps": 1}))
     session.markers[0, 2, 1] = 1
     ages = [episodes.advance().change_age_s[0] for _ in range(5)]
@@ -284,7 +287,7 @@ def test_a_change_is_seen_with_the_scrape_of_its_window_and_ages(scripted) -> No
     assert all(np.isnan(age[0]) for age in ages)
 
 
-def test_observations_that_were_handed_out_do_not_change(scripted) -> None:
+def test_observations_that_were_handed_out_do_not_change(scripted: Scripted) -> None:
     episodes, session = scripted(small_scenario(observation={"lag_steps": 0, "drop_rate": 0.5}))
     session.metrics[:, :, 0, Metric.CPU_UTIL] = np.arange(STEPS)
     session.markers[:, ::7] = 1
@@ -301,7 +304,7 @@ def test_observations_that_were_handed_out_do_not_change(scripted) -> None:
             np.testing.assert_array_equal(getattr(o, name), value)
 
 
-def test_running_to_the_end_at_once_leaves_the_same_truth_as_step_by_step(scripted) -> None:
+def test_running_to_the_end_at_once_leaves_the_same_truth_as_step_by_step(scripted: Scripted) -> None:
     truths = []
     for at_once in (True, False):
         episodes, session = scripted(small_scenario(observation={"lag_steps": 1, "drop_rate": 0.3}), [fault(100.0)], [])
@@ -324,7 +327,7 @@ def test_running_to_the_end_at_once_leaves_the_same_truth_as_step_by_step(script
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_incident_of_the_truth_is_that_of_the_slo(scripted) -> None:
+def test_the_incident_of_the_truth_is_that_of_the_slo(scripted: Scripted) -> None:
     episodes, session = scripted(None, [fault(101.0)])
     session.bad(0, range(22, 26))
     episodes.advance_to_end()
@@ -333,7 +336,7 @@ def test_the_incident_of_the_truth_is_that_of_the_slo(scripted) -> None:
     assert np.flatnonzero(episodes.incident_open[0]).tolist() == list(range(23, 37))
 
 
-def test_j_is_bad_requests_costs_and_a_penalty_for_an_unhealthy_end(scripted) -> None:
+def test_j_is_bad_requests_costs_and_a_penalty_for_an_unhealthy_end(scripted: Scripted) -> None:
     episodes, session = scripted(None, [fault(100.0)], [])
     session.bad(0, range(58, 60), count=30)
     session.bad(1, range(10, 12), count=30)
@@ -344,7 +347,7 @@ def test_j_is_bad_requests_costs_and_a_penalty_for_an_unhealthy_end(scripted) ->
     np.testing.assert_allclose(episodes.j_between(zero, end), [-budget - UNHEALTHY_PENALTY, -budget - 0.01])
 
 
-def test_the_rewards_of_the_steps_add_up_to_j(scripted) -> None:
+def test_the_rewards_of_the_steps_add_up_to_j(scripted: Scripted) -> None:
     episodes, session = scripted(None, [fault(100.0)], [])
     session.totals[..., Total.BAD] = np.random.default_rng(3).integers(0, 12, session.totals.shape[:2])
     episodes.act(choose(episodes, "limit_traffic(0.7)"))
@@ -354,8 +357,7 @@ def test_the_rewards_of_the_steps_add_up_to_j(scripted) -> None:
     np.testing.assert_allclose(rewards, episodes.j_between(edges[0], edges[-1]), atol=1e-12)
 
 
-def test_shedding_cannot_raise_j(scripted) -> None:
-    """Turning away 30 of 100 requests that would all have been good costs 30 bad ones, the action, and health."""
+def test_shedding_cannot_raise_j(scripted: Scripted) -> None:
     episodes, session = scripted(None, [], [])
     episodes.act(choose(episodes, "limit_traffic(0.7)"))
     session.bad(0, range(1, STEPS), count=30)
@@ -364,7 +366,7 @@ def test_shedding_cannot_raise_j(scripted) -> None:
     assert shed < left == 0.0
 
 
-def test_j_between_takes_a_span_per_run(scripted) -> None:
+def test_j_between_takes_a_span_per_run(scripted: Scripted) -> None:
     episodes, session = scripted()
     session.bad(0, [4], count=5)
     session.bad(1, [4], count=5)

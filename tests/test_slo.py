@@ -1,6 +1,7 @@
 """Tests of simcore.env.slo."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,13 +10,18 @@ from simcore.env.slo import Incident, IncidentTracker, fault_step, incidents, re
 from simcore.model.scenario import Slo
 from tests import naive
 
+Bools = npt.NDArray[np.bool_]
+STEP = st.tuples(st.sampled_from([False, False, False, True]), st.sampled_from([True] * 9 + [False]))
 
-def follow(violating: list[bool], restored: list[bool] | None = None, fault: int = -1, step_s: float = 5.0):
+
+def follow(
+    violating: list[bool], restored: list[bool] | None = None, fault: int = -1, step_s: float = 5.0
+) -> tuple[Bools, Bools]:
     """Return the (step,) open and unhealthy flags of one run."""
     tracker = IncidentTracker(np.array([fault]), step_s)
     full = restored or [True] * len(violating)
     pairs = [tracker.close(k, np.array([v]), np.array([full[k]])) for k, v in enumerate(violating)]
-    return np.array([open_[0] for open_, _ in pairs]), np.array([bool(sick[0]) for _, sick in pairs])
+    return np.array([o[0] for o, _ in pairs], np.bool_), np.array([sick[0] for _, sick in pairs], np.bool_)
 
 
 def found(violating: list[bool], restored: list[bool] | None = None, fault: int = -1, end: int = 0) -> list[Incident]:
@@ -39,7 +45,9 @@ def steps(count: int, *broken: int) -> list[bool]:
         (np.nan, 0, 0, 1, True),
     ],
 )
-def test_a_step_violates_by_its_p95_its_bad_fraction_or_without_a_good_answer(p95_s, offered, good, bad, expected):
+def test_a_step_violates_by_its_p95_its_bad_fraction_or_without_a_good_answer(
+    p95_s: float, offered: int, good: int, bad: int, expected: bool
+) -> None:
     args = (np.array([p95_s]), np.array([offered]), np.array([good]), np.array([bad]))
     assert violates(*args, Slo(p95_s=0.4, bad_frac=0.05))[0] == expected
     assert naive.violating(p95_s, offered, good, bad, 0.4, 0.05) == expected
@@ -97,17 +105,19 @@ def test_a_fault_begins_in_the_step_whose_edge_is_the_last_before_it(onset_s: fl
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from([False, False, False, True]), st.sampled_from([True] * 9 + [False])), max_size=80),
+    st.lists(STEP, max_size=80),
     st.integers(-1, 60),
     st.integers(1, 80),
     st.sampled_from([5.0, 20.0, 30.0, 60.0]),
 )
-def test_incidents_are_those_of_the_definitions(steps_, fault: int, end: int, step_s: float) -> None:
-    violating, restored = [v for v, _ in steps_], [r for _, r in steps_]
+def test_incidents_are_those_of_the_definitions(
+    history: list[tuple[bool, bool]], fault: int, end: int, step_s: float
+) -> None:
+    violating, restored = [v for v, _ in history], [r for _, r in history]
     end = min(end, len(violating))
     fault = fault if fault < len(violating) else -1
     open_, sick = follow(violating, restored, fault, step_s)
-    listed = [(i.kind, i.opened, i.recovered) for i in incidents(open_.astype(bool), fault, end, step_s)]
+    listed = [(i.kind, i.opened, i.recovered) for i in incidents(open_, fault, end, step_s)]
     assert listed == naive.incidents(violating, restored, fault, end, step_s)
     assert sick.tolist() == [
         naive.unhealthy(violating, restored[k], k, fault) for k in range(len(violating))

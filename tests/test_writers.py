@@ -98,6 +98,13 @@ def test_the_same_runs_under_two_policies_stand_one_after_the_other(tmp_path: Pa
     assert read_table(tmp_path / "out", "incidents").filter(pl.col("policy").is_null()).height == 8
 
 
+def test_a_table_may_be_left_out_of_a_chunk(tmp_path: Path) -> None:
+    with ResultsWriter(tmp_path / "out", metadata=META) as writer:
+        writer.write(tables(0, 3))
+        writer.write({"episodes": tables(3, 7)["episodes"]})
+    assert_frame_equal(read_table(tmp_path / "out", "incidents"), tables(0, 3)["incidents"])
+
+
 def test_rows_of_unknown_runs_are_refused(tmp_path: Path) -> None:
     with ResultsWriter(tmp_path / "out", metadata=META) as writer, pytest.raises(ValueError, match="not among"):
         writer.write({"episodes": tables(0, 3)["episodes"], "incidents": tables(0, 5)["incidents"]})
@@ -167,8 +174,8 @@ def test_an_unwritable_folder_is_refused_at_once(tmp_path: Path, name: str, monk
 @pytest.mark.parametrize("name", TARGETS)
 def test_ctrl_c_keeps_what_was_finished(tmp_path: Path, name: str) -> None:
     writer = ResultsWriter(tmp_path / name, metadata=META)
+    writer.write(tables(0, 7))
     with pytest.raises(KeyboardInterrupt), writer:
-        writer.write(tables(0, 7))
         raise KeyboardInterrupt
     assert writer.n_kept == 7
     assert_frame_equal(read_table(tmp_path / name), tables(0, 7)["episodes"])
@@ -215,11 +222,11 @@ def test_a_full_disk_leaves_no_half_written_part(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "replace", full)
     writer = ResultsWriter(tmp_path / "out", metadata=META)
     with pytest.raises(ResultsError, match="No space left on device; 5 runs were kept"), writer:
-        writer.write(tables(0, 7))
-        writer.write(tables(7, 14))
+        writer.write(tables(0, 14))
     assert_frame_equal(read_table(tmp_path / "out"), tables(0, 5)["episodes"])
     assert_frame_equal(read_table(tmp_path / "out", "incidents"), tables(0, 5)["incidents"])
-    assert read_metadata(tmp_path / "out")["complete"] is False
+    metadata = read_metadata(tmp_path / "out")
+    assert (metadata["complete"], metadata["runs"]) == (False, 5)
     assert not leftovers(tmp_path)
 
 

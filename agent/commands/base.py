@@ -9,6 +9,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_COUNT = click.IntRange(1, 100_000)
 _MISTAKES = "mendsim.mistakes"
 
 
@@ -66,10 +67,10 @@ def common_options() -> Callable[[F], F]:
     """Options of every command that simulates."""
     return _stack(
         option("--scenario", default="three_tier", metavar="NAME|FILE", help="What is simulated."),
-        option("--steps", type=click.IntRange(1, 100_000), metavar="N", help="Control steps per episode; else the scenario's."),
+        option("--steps", type=_COUNT, metavar="N", help="Control steps; else the scenario's."),
         option("--seed", type=click.IntRange(0), metavar="N", default=1, help="Every draw follows from it."),
         option("--engine", type=click.Choice(["batch", "simpy"]), default="batch", help="Both give the same results."),
-        option("--threads", type=click.IntRange(1), metavar="N", help="Threads; else one per core. Results do not depend on it."),
+        option("--threads", type=_COUNT, metavar="N", help="Else one per core; results do not depend on it."),
         option("--quiet", is_flag=True, show_default=False, help="Nothing on stderr but errors."),
     )
 
@@ -78,6 +79,7 @@ def agent_options(policy_help: str) -> Callable[[F], F]:
     """Options that name the parts of the agent."""
     return _stack(
         option("--detector", metavar="NAME", help="When something is wrong; else the default detector."),
+        option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs it learns from."),
         option("--diagnoser", metavar="NAME", help="Where it is; else the default diagnoser."),
         option("--policy", metavar="NAME", help=policy_help),
         option("--policy-in", metavar="FILE", help="Learned state to start from (JSON)."),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @option("--out", metavar="FILE|FOLDER", help="Results: .csv or .parquet (a row per run), or a folder with all tables.")
 @option("--force", is_flag=True, show_default=False, help="Replace results that are there already.")
 @option("--split", type=click.Choice(["train", "calibrate", "tune", "test"]), default="test", help="Where seeds lie.")
-@option("--round-size", type=click.IntRange(1), metavar="N", default=50, help="Runs between two lessons of a learning policy.")
+@option("--round-size", type=click.IntRange(1), metavar="N", default=50, help="Runs between two lessons of a policy.")
 @agent_options("What to do; several joined by commas are compared on the same runs.")
 @option("--policy-out", metavar="FILE", help="Where the learned state goes (JSON).")
 @option("--freeze", is_flag=True, show_default=False, help="Policies neither explore nor learn: a frozen test.")
@@ -56,11 +56,11 @@ def evaluate(**options: Any) -> int:
     if options["out"] is not None:
         writer = ResultsWriter(options["out"], metadata=metadata, force=options["force"])
     with writer or contextlib.nullcontext():
-        outcome, measured = _measured(study, options, learned, writer)
+        outcome, measured, detector = _measured(study, options, learned, writer)
         facts = _facts(outcome, options, measured) | {"versions": metadata["versions"]}
         if writer is not None:
             ended = {"complete": False, "stopped_by": "Ctrl-C"} if outcome.interrupted else {}
-            writer.close({**ended, "policy_states": outcome.states, "learned": learned, "how": facts})
+            writer.close({**ended, "policy_states": outcome.states, "detector_state": detector, "how": facts})
     if options["policy_out"] and outcome.learned:
         _write_learned(options["policy_out"], outcome.learned)
     _report(study, outcome, options, facts, writer)
@@ -69,8 +69,8 @@ def evaluate(**options: Any) -> int:
 
 def _measured(
     study: "Study", options: dict[str, Any], learned: dict[str, dict[str, Any]], writer: "ResultsWriter | None"
-) -> tuple["Outcome", dict[str, float]]:
-    """Run the study; return its outcome and the time that it took, in all and for the episodes alone."""
+) -> tuple["Outcome", dict[str, float], dict[str, Any] | None]:
+    """Run the study; return its outcome, the time that it took, and the detector's state."""
     from agent.commands.progress import Compiling, Progress
     from agent.evaluation.study import evaluate as run_study
     from agent.evaluation.training import trained_detector
@@ -81,7 +81,7 @@ def _measured(
     with Compiling(quiet=quiet) as compiling:
         detector = None
         if study.policies:
-            detector = trained_detector(study.detector, study.scenario, seed=study.seed, threads=threads)
+            detector = trained_detector(study.detector, study.scenario, seed=study.detector_seed, threads=threads)
         cpu_before, compiled_before = time.process_time(), compiling.cpu_s
         with Progress(runs, quiet=quiet) as progress:
             outcome = run_study(
@@ -94,12 +94,13 @@ def _measured(
                 on_progress=progress.show,
             )
     ended = time.process_time()
-    return outcome, {
+    measured = {
         "wall_s": time.perf_counter() - started,
         "cpu_s": ended - cpu,
         "episodes_cpu_s": max(ended - cpu_before - (compiling.cpu_s - compiled_before), 1e-9),
         "compile_s": compiling.seconds,
     }
+    return outcome, measured, None if detector is None else detector.state()
 
 
 def _check_file(path: str | None, force: bool, mistakes: Any) -> None:

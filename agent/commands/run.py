@@ -12,6 +12,12 @@ from agent.commands.base import Command, agent_options, common_options, fault_op
 if TYPE_CHECKING:
     from agent.evaluation.replay import Replay
 
+#: Options that a stored row answers.
+_STORED = (
+    "scenario", "steps", "seed", "number", "detector", "detector_seed", "diagnoser", "policy", "policy_in", "no_agent",
+    "shadow", "fault", "onset", "duration", "severity", "profile", "place",
+)  # fmt: skip
+
 
 @click.command(cls=Command, short_help="One episode, or the replay of a row of results.")
 @common_options()
@@ -24,8 +30,7 @@ if TYPE_CHECKING:
 @option("--events", metavar="FILE", help="Write the event log, .csv or .parquet.")
 @option("--force", is_flag=True, show_default=False, help="Replace the file of --events.")
 @option("--json", "as_json", is_flag=True, show_default=False, help="The row of the episodes table as JSON.")
-@click.pass_context
-def run(context: click.Context, **options: Any) -> int:
+def run(**options: Any) -> int:
     """Run one episode and show what happened.
 
     With --from and --row the row's own scenario, seed, faults, agent and learned state are used.
@@ -34,7 +39,7 @@ def run(context: click.Context, **options: Any) -> int:
     from agent.commands.setup import Mistakes
 
     mistakes = Mistakes()
-    _check(context, options, mistakes)
+    _check(options, mistakes)
     replay = _replay(options, mistakes)
     mistakes.report()
     assert replay is not None
@@ -56,15 +61,14 @@ def run(context: click.Context, **options: Any) -> int:
     return _compare(played.differences, options)
 
 
-def _check(context: click.Context, options: dict[str, Any], mistakes: Any) -> None:
+def _check(options: dict[str, Any], mistakes: Any) -> None:
     """Note what does not go together."""
     source = click.core.ParameterSource.DEFAULT
     if (options["source"] is None) != (options["row"] is None):
         mistakes.lines.append("--from RESULTS and --row N belong together")
     elif options["source"] is not None:
-        fixed = ("scenario", "steps", "seed", "number", "detector", "diagnoser", "policy", "policy_in", "no_agent")
-        fixed += ("shadow", "fault", "onset", "duration", "severity", "profile", "place")
-        given = [name for name in fixed if context.get_parameter_source(name) != source]
+        context = click.get_current_context()
+        given = [name for name in _STORED if context.get_parameter_source(name) != source]
         if given:
             names = ", ".join("--" + {"number": "run"}.get(name, name).replace("_", "-") for name in given)
             mistakes.lines.append(f"--from replays a row as it was; it leaves no room for {names}")

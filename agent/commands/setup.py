@@ -74,6 +74,7 @@ def build_study(options: dict[str, Any], mistakes: Mistakes) -> "Study | None":
         split=options.get("split", "test"),
         round_size=options.get("round_size", 50),
         detector=names["detector"][0] if names else "",
+        detector_seed=options["detector_seed"],
         diagnoser=names["diagnoser"][0] if names else "",
         policies=tuple(names["policy"]) if names else (),
         shadow=options["shadow"],

@@ -24,8 +24,8 @@ class AlarmRule:
     a new scrape, or without a score, change nothing.
     """
 
-    needed: int = 2
-    window: int = 3
+    needed: int = 3
+    window: int = 4
     calm: int = 4
     clear: float = 0.8
 

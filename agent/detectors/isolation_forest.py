@@ -28,6 +28,7 @@ from agent.detectors.forest import (
 from agent.keys import subkeys
 from simcore.errors import InputError
 from simcore.jit import njit
+from simcore.samplers import log
 from simcore.streams import run_key
 from simcore.windows import Metric
 
@@ -35,27 +36,40 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 _COLUMNS = np.array(FEATURES, np.int64)
+_P95, _RATE = FEATURES.index(Metric.P95_S), int(Metric.REQUEST_RATE_RPS)
+#: Features that follow the load; an error rate does not.
+_LOADED = tuple(f for f, metric in enumerate(FEATURES) if metric != Metric.ERROR_RATE)
+#: p95 enters as a logarithm, since a forest cuts uniformly between extremes; below this it is all the same, seconds.
+_MIN_P95_S = 1e-4
 #: Smallest spread of scores: forests of a constant service would make any change an alarm otherwise.
 _MIN_SPREAD = 0.01
 
 
 @njit
-def _features(metrics, columns, fill, x, known):  # type: ignore[no-untyped-def]
+def _features(metrics, columns, p95, rate, least, curve, span, fill, x, known):  # type: ignore[no-untyped-def]
     """Fill x (run, service, feature) float32 and known (run, service): whether any feature was there."""
     for run in range(x.shape[0]):
         for s in range(x.shape[1]):
+            load = metrics[run, s, rate]
+            load = span[s, 0] if np.isnan(load) else min(max(load, span[s, 0]), span[s, 1])
             known[run, s] = False
             for f in range(x.shape[2]):
                 value = metrics[run, s, columns[f]]
                 if np.isnan(value):
                     x[run, s, f] = fill[s, f]
-                else:
-                    x[run, s, f] = value
-                    known[run, s] = True
+                    continue
+                if f == p95:
+                    value = log(max(value, least))
+                x[run, s, f] = value - (curve[s, f, 0] + (curve[s, f, 1] + curve[s, f, 2] * load) * load)
+                known[run, s] = True
 
 
 class IsolationForestDetector(ScoringDetector):
     """Scores p95 latency, error rate, CPU and memory of every service in the service's own forest.
+
+    Latency (its logarithm), CPU and memory are taken relative to what is normal at the service's request rate, a
+    parabola through the fault-free runs: otherwise the strangest scrapes of a healthy system are those at its peak
+    load, where all three are at their extremes together. Beyond the rates seen, the nearest one counts.
 
     A missing feature (a quantile of too few answers, a rate of no requests) takes the median of the fault-free runs:
     it speaks neither for nor against an anomaly, and the features that are there decide. A service without any
@@ -107,32 +121,65 @@ class IsolationForestDetector(ScoringDetector):
                 raise InputError(f"isolation_forest: {label} must be in [{low}, {high}], got {value}")
         self.mode, self.n_trees, self.max_samples, self.warmup_steps = mode, n_trees, max_samples, warmup_steps
         self._fill = np.zeros((0, len(FEATURES)), np.float32)
+        self._curve: Floats = np.zeros((0, len(FEATURES), 3))
+        self._span: Floats = np.zeros((0, 2))
         self._forest: Forest | None = None
 
     def _learn(self, metrics: Floats, topology: Topology, seed: int) -> None:
-        rows = metrics[:, :, :-1, :][..., _COLUMNS]
-        pooled = np.ascontiguousarray(rows.reshape(-1, topology.n_services, len(FEATURES)))
-        known = ~np.isnan(pooled)
-        self._fill = np.zeros((topology.n_services, len(FEATURES)), np.float32)
-        for s in range(topology.n_services):
+        n_services = topology.n_services
+        windows = np.ascontiguousarray(metrics.reshape(-1, *metrics.shape[2:]))
+        self._fill = np.zeros((n_services, len(FEATURES)), np.float32)
+        self._learn_load(windows)
+        pooled = np.zeros((windows.shape[0], n_services, len(FEATURES)), np.float32)
+        self._x, self._known = pooled, np.zeros(pooled.shape[:2], np.bool_)
+        self._take(windows)
+        missing = np.isnan(windows[:, :-1, _COLUMNS])
+        for s in range(n_services):
             for f in range(len(FEATURES)):
-                values = pooled[known[:, s, f], s, f]
+                values = pooled[~missing[:, s, f], s, f]
                 # a feature that never was there (no quantile at low load) is constant and never splits
                 self._fill[s, f] = np.median(values) if values.size else 0.0
+        self._take(windows)
         if self.mode == "own":
             return
         from sklearn.ensemble import IsolationForest  # 1.5 s that only a fit pays
 
         models = []
         for s in range(topology.n_services):
-            there = known[:, s].any(-1)
-            x = np.where(known[there, s], pooled[there, s].astype(np.float32), self._fill[s])
+            x = pooled[self._known[:, s], s]
             if x.shape[0] < 2:
                 raise InputError(f"isolation_forest: service {topology.services[s]} was never seen in the fault-free runs")
             state = int(run_key(seed, "train", s, 5) >> np.uint64(33))
             size = min(self.max_samples, x.shape[0])
             models.append(IsolationForest(n_estimators=self.n_trees, max_samples=size, random_state=state).fit(x))
         self._forest = from_sklearn(models)
+
+    def _learn_load(self, windows: Floats) -> None:
+        """Learn how the features of each service follow its request rate in (window, service + 1, metric)."""
+        n_services = windows.shape[1] - 1
+        self._curve = np.zeros((n_services, len(FEATURES), 3))
+        self._span = np.zeros((n_services, 2))
+        for s in range(n_services):
+            rate = windows[:, s, _RATE]
+            seen = rate[~np.isnan(rate)]
+            if not seen.size:
+                continue
+            self._span[s] = seen.min(), seen.max()
+            for f in _LOADED:
+                value = windows[:, s, _COLUMNS[f]]
+                value = np.log(np.maximum(value, _MIN_P95_S)) if f == _P95 else value
+                use = ~np.isnan(rate) & ~np.isnan(value)
+                if use.any():
+                    low, high = np.quantile(value[use], [0.005, 0.995])  # a restart or two must not bend the curve
+                    use[use] = (value[use] >= low) & (value[use] <= high)
+                    powers = rate[use, None] ** np.arange(3)
+                    self._curve[s, f] = np.linalg.lstsq(powers, value[use], rcond=None)[0]
+
+    def _take(self, metrics: Floats) -> None:
+        """Bring the features of (run, service + 1, metric) into ``_x``, and whether there were any into ``_known``."""
+        _features(
+            metrics, _COLUMNS, _P95, _RATE, _MIN_P95_S, self._curve, self._span, self._fill, self._x, self._known
+        )  # fmt: skip
 
     def _normal(self, scores: Floats, overall: Floats) -> tuple[Floats, Floats]:
         columns = [scores[..., s] for s in range(scores.shape[-1])] + [overall]
@@ -173,7 +220,7 @@ class IsolationForestDetector(ScoringDetector):
         self._denominator = float(forest.n_trees * average_path(np.array([forest.n_samples]))[0])
 
     def _score(self, metrics: Floats, fresh: Bools) -> Floats:
-        _features(metrics, _COLUMNS, self._fill, self._x, self._known)
+        self._take(metrics)
         score = np.empty(self._known.shape)
         forest = self._live
         score_forests(
@@ -221,6 +268,8 @@ class IsolationForestDetector(ScoringDetector):
             "warmup_steps": self.warmup_steps,
         }
         state["fill"] = self._fill.tolist()
+        state["curve"] = self._curve.tolist()
+        state["span"] = self._span.tolist()
         if self._forest is not None:
             forest = self._forest
             state["forest"] = {
@@ -244,7 +293,11 @@ class IsolationForestDetector(ScoringDetector):
             fresh.__init__(rule=self.rule, **state["options"])  # type: ignore[misc]
             ScoringDetector.load(fresh, state)
             fresh._fill = np.array(state["fill"], np.float32)
-            fits = fresh._fill.shape == (len(fresh._services), len(FEATURES)) and bool(np.isfinite(fresh._fill).all())
+            fresh._curve, fresh._span = np.array(state["curve"], np.float64), np.array(state["span"], np.float64)
+            parts = (fresh._fill, fresh._curve, fresh._span)
+            n_services, n_features = len(fresh._services), len(FEATURES)
+            shapes = [(n_services, n_features), (n_services, n_features, 3), (n_services, 2)]
+            fits = [part.shape for part in parts] == shapes and all(bool(np.isfinite(part).all()) for part in parts)
             if fresh.mode == "pooled":
                 saved = state["forest"]
                 nodes = np.frombuffer(zlib.decompress(base64.b64decode(saved["nodes"])), NODE).copy()
@@ -254,7 +307,7 @@ class IsolationForestDetector(ScoringDetector):
         except (KeyError, TypeError, ValueError, binascii.Error, zlib.error) as error:
             raise InputError(f"detector state: missing or wrong entry ({error})") from None
         if not fits:
-            raise InputError("detector state: medians or forests do not fit the services")
+            raise InputError("detector state: medians, load curves or forests do not fit the services")
         if fresh._forest is not None:
             check_nodes(fresh._forest, len(FEATURES))
         self.__dict__.update(fresh.__dict__)

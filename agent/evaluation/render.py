@@ -103,7 +103,8 @@ def curve_text(episodes: pl.DataFrame) -> str:
         last = min(first + size, n_rounds) - 1
         row = [f"{first}" if first == last else f"{first}-{last}"]
         for name in names:
-            points = [p for p in curve if p["policy"] == name and first <= p["round"] <= last and p[PRIMARY] is not None]
+            mine = [p for p in curve if p["policy"] == name and p[PRIMARY] is not None]
+            points = [p for p in mine if first <= p["round"] <= last]
             runs = sum(point["runs"] for point in points)
             mean = sum(point[PRIMARY] * point["runs"] for point in points) / runs if runs else None
             row.append(_cell(mean, 3))

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agent.api import AgentTrace
+from agent.api import AgentTrace, Detector
 from agent.evaluation.scoring import Labels, score
 from agent.evaluation.study import Study, play_round, state_id, unpack
 from agent.evaluation.timeline import Seen, render
 from agent.evaluation.training import trained_detector
-from agent.registry import make_policy
+from agent.registry import make_detector, make_policy
 from simcore.env import Episodes
 from simcore.errors import ResultsError
 from simcore.telemetry.writers import read_row
@@ -28,6 +28,7 @@ class Replay:
     run: int  #: index of the run
     policy: str | None  #: None: no agent
     state: dict[str, Any] | None = None  #: learned state to act on; None: a fresh policy
+    detector_state: dict[str, Any] | None = None  #: None: the detector is trained
     round: int = 0
     stored: dict[str, Any] | None = None  #: the row that it has to give again
 
@@ -71,7 +72,15 @@ def replay_of(target: str | Path, row: int) -> Replay:
         if stored["policy_state"] not in states:
             raise ResultsError(f"the metadata of {target} lack the policy state {stored['policy_state']} of row {row}")
         state = unpack(states[stored["policy_state"]])
-    return Replay(study, stored["run"], stored["policy"], state, stored["round"] or 0, stored)
+    return Replay(
+        study=study,
+        run=stored["run"],
+        policy=stored["policy"],
+        state=state,
+        detector_state=metadata.get("detector_state"),
+        round=stored["round"] or 0,
+        stored=stored,
+    )
 
 
 def play_replay(replay: Replay, *, engine: str = "batch", threads: int | None = None, log: bool = False) -> Played:
@@ -98,7 +107,7 @@ def play_replay(replay: Replay, *, engine: str = "batch", threads: int | None = 
             policy.load(replay.state)
         if study.frozen:
             policy.freeze()
-        detector = trained_detector(study.detector, study.scenario, seed=study.seed, threads=threads)
+        detector = _detector(replay, threads)
         labels = Labels(
             round=replay.round,
             policy_state=state_id(policy.state()),
@@ -115,7 +124,17 @@ def play_replay(replay: Replay, *, engine: str = "batch", threads: int | None = 
     return Played(episodes, trace, row, render(episodes, trace, seen, labels), _differences(row, replay.stored))
 
 
+def _detector(replay: Replay, threads: int | None) -> Detector:
+    study = replay.study
+    if replay.detector_state is None:
+        return trained_detector(study.detector, study.scenario, seed=study.detector_seed, threads=threads)
+    detector = make_detector(study.detector)
+    detector.load(replay.detector_state)
+    return detector
+
+
 def _differences(row: dict[str, Any], stored: dict[str, Any] | None) -> list[str] | None:
     if stored is None:
         return None
-    return [f"{name} was {stored[name]}, is {row[name]}" for name in row if name not in _OUTSIDE and row[name] != stored[name]]
+    wrong = [name for name in row if name not in _OUTSIDE and row[name] != stored[name]]
+    return [f"{name} was {stored[name]}, is {row[name]}" for name in wrong]

@@ -27,7 +27,7 @@ from agent.loop import Agent, play
 from agent.registry import make_diagnoser, make_policy
 from simcore.codes import Place
 from simcore.env import Episodes
-from simcore.errors import InputError, ResultsError
+from simcore.errors import ResultsError
 from simcore.model.faults import Fault
 from simcore.model.inputs import Run, make_run
 from simcore.model.scenario import Range, Scenario
@@ -47,6 +47,7 @@ class Study:
     split: str = "test"
     round_size: int = 50
     detector: str = ""
+    detector_seed: int = 0  #: of the fault-free runs that the detector learns from
     diagnoser: str = ""
     policies: tuple[str, ...] = ()  #: compared on the same runs; none: no agent at all
     shadow: bool = False  #: the agent thinks, and its actions are not applied
@@ -107,7 +108,9 @@ def with_steps(scenario: Scenario, steps: int) -> Scenario:
         faults = faults.model_copy(update={"onset_s": onset})
     follow_up = timing.follow_up_steps if fits else max(1, math.floor(timing.follow_up_steps * share))
     timing = timing.model_copy(update={"steps": steps, "follow_up_steps": follow_up})
-    return scenario.model_copy(update={"timing": timing, "faults": faults})
+    changed = scenario.model_dump() | {"timing": timing.model_dump(), "faults": faults.model_dump()}
+    # Validated anew: a copy would carry the old digest along.
+    return Scenario.model_validate(changed)
 
 
 @dataclass(slots=True)
@@ -156,15 +159,16 @@ def evaluate(
     outcome = Outcome(pl.DataFrame())
     frames: list[pl.DataFrame] = []
     policies = [_policy(study, name, learned or {}) for name in study.policies]
+    players: list[Policy | None] = [*policies] or [None]
     done = 0
     with contextlib.suppress(KeyboardInterrupt):
         outcome.interrupted = True
         if detector is None and policies:
-            detector = trained_detector(study.detector, study.scenario, seed=study.seed, threads=threads)
+            detector = trained_detector(study.detector, study.scenario, seed=study.detector_seed, threads=threads)
         for number, first in enumerate(range(0, study.episodes, study.round_size)):
             runs = study.runs(first, min(study.round_size, study.episodes - first))
             twins = _noop_incidents(study, runs, engine, threads) if study.twins else None
-            for policy in policies or [None]:
+            for policy in players:
                 tell = _share(on_progress, done, len(runs), study.scenario.timing.steps)
                 state = None if policy is None else policy.state()
                 episodes, trace = play_round(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from agent.api import AgentTrace, Decision
 from agent.evaluation.scoring import Labels, score
+from simcore.codes import Param
 from simcore.env import Episodes
 from simcore.model.faults import Fault, label
 from simcore.windows import Metric
@@ -19,6 +20,8 @@ Floats = npt.NDArray[np.float64]
 Line = tuple[int, int, str, str]
 
 _TRUTH = "~"  # what the agent cannot see
+_LOOK_S = 300.0
+_NOISE = {Param.DEPLOY: "deploy", Param.CONFIG: "change of configuration", Param.SURGE: "short burst of traffic"}
 
 
 class Seen:
@@ -52,15 +55,19 @@ def render(episodes: Episodes, trace: AgentTrace | None, seen: Seen, labels: Lab
     labels
         As for ``scoring.score``.
     """
-    lines = [*_faults(episodes), *_slo(episodes)]
+    lines = [*_faults(episodes), *_noise(episodes), *_slo(episodes)]
     if trace is not None:
-        lines += [*_alarms(episodes, trace, seen), *_suspects(episodes, trace), *_decisions(episodes, trace, seen)]
+        lines += [*_looks(episodes, seen), *_alarms(episodes, trace, seen), *_suspects(episodes, trace), *_decisions(episodes, trace, seen)]
     lines += _effects(episodes)
     step_s = episodes.scenario.timing.step_s
-    shown = [f"{clock(k * step_s):>6}  {mark} {text}" for k, _, mark, text in sorted(lines)]
+    shown = [f"{clock(k * step_s):>6}  {mark} {text}" for k, _, mark, text in sorted(dict.fromkeys(lines), key=_order)]
     tables = score(episodes, trace, labels, tables=("episodes", "actions"))
     report = _report(episodes, tables["episodes"].row(0, named=True), tables["actions"].to_dicts())
     return "\n".join([*_head(episodes, labels), "", *shown, "", *report])
+
+
+def _order(line: Line) -> tuple[int, int]:
+    return line[0], line[1]
 
 
 def _head(episodes: Episodes, labels: Labels) -> list[str]:
@@ -87,6 +94,26 @@ def _faults(episodes: Episodes) -> list[Line]:
         if fault.duration_s > 0 and end < episodes.n_steps * step_s:
             lines.append((int(end / step_s), 0, _TRUTH, f"fault's time is over: {label(fault, episodes.scenario)}"))
     return lines
+
+
+def _noise(episodes: Episodes) -> list[Line]:
+    """Return the harmless events that happen in all runs."""
+    run, names = episodes.runs[0], episodes.scenario.service_names
+    lines: list[Line] = []
+    for change in run.inputs.changes:
+        what = run.inputs.modulations[change.modulation]
+        if run.owner[change.modulation] >= 0 or what.param not in _NOISE or change.value <= 0:
+            continue
+        place = names[what.service] if what.service >= 0 else "the border"
+        text = f"{_NOISE[what.param]} at {place} (harmless)"
+        lines.append((int(change.time_s / episodes.scenario.timing.step_s), 0, _TRUTH, text))
+    return lines
+
+
+def _looks(episodes: Episodes, seen: Seen) -> list[Line]:
+    """Return what was observed every few minutes, so that quiet times show too."""
+    every = max(1, round(_LOOK_S / episodes.scenario.timing.step_s))
+    return [(k, 2, " ", f"observed: {_observed(seen, k)}") for k in range(every, episodes.n_steps, every)]
 
 
 def _describe(fault: Fault, episodes: Episodes) -> str:

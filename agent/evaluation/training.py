@@ -1,6 +1,20 @@
-"""Makes a detector ready: fitted on fault-free runs of one split, its threshold set on those of another."""
+"""Makes a detector ready: fitted on fault-free runs of one split, its threshold set on those of another.
+
+A trained detector is kept beside the compiled kernels and found again by a hash of everything that it depends on.
+"""
 
 __all__ = ["CALIBRATION_RUNS", "FALSE_ALARMS_PER_HOUR", "TRAINING_RUNS", "fault_free", "trained_detector"]
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,15 +22,22 @@ import numpy.typing as npt
 from agent.api import Detector
 from agent.registry import make_detector
 from simcore.env import Episodes
+from simcore.env.actions import build_topology
+from simcore.errors import InputError
+from simcore.jit import cache_root
 from simcore.model.inputs import make_run
 from simcore.model.scenario import Scenario
 
 #: Fault-free runs that a detector is fitted on.
-TRAINING_RUNS = 40
+TRAINING_RUNS = 20
 #: Fault-free runs that its threshold is set on.
-CALIBRATION_RUNS = 60
+CALIBRATION_RUNS = 40
 #: Accepted false alarms per system-hour.
 FALSE_ALARMS_PER_HOUR = 0.5
+
+_HOUSE = Path(__file__).resolve().parent.parent.parent
+#: Sources that a trained detector depends on, besides this one.
+_SOURCES = ("simcore", "agent/detectors")
 
 
 def fault_free(
@@ -60,10 +81,40 @@ def trained_detector(name: str, scenario: Scenario, *, seed: int, threads: int |
     RegistryError
         If there is no detector of that name.
     """
-    from simcore.env.actions import build_topology
-
+    detector = make_detector(name)
+    kept = _kept(name, scenario, seed)
+    # What cannot be read is made anew: a damaged file must not stop anybody.
+    with contextlib.suppress(OSError, ValueError, InputError):
+        detector.load(json.loads(kept.read_text(encoding="utf-8")))
+        return detector
     detector, topology = make_detector(name), build_topology(scenario)
-    detector.fit(fault_free(scenario, seed=seed, split="train", runs=TRAINING_RUNS, threads=threads), topology, seed=seed)
+    normal = fault_free(scenario, seed=seed, split="train", runs=TRAINING_RUNS, threads=threads)
+    detector.fit(normal, topology, seed=seed)
     quiet = fault_free(scenario, seed=seed, split="calibrate", runs=CALIBRATION_RUNS, threads=threads)
     detector.calibrate(quiet, topology, rate_per_hour=FALSE_ALARMS_PER_HOUR, seed=seed)
+    with contextlib.suppress(OSError):
+        _keep(kept, detector.state())
     return detector
+
+
+def _kept(name: str, scenario: Scenario, seed: int) -> Path:
+    digest = hashlib.sha256()
+    for source in _sources():
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    libraries = [f"{package} {version(package)}" for package in ("numpy", "scikit-learn")]
+    what = [name, scenario.digest, str(seed), platform.machine(), platform.python_version(), *libraries]
+    digest.update("\n".join(what).encode())
+    return cache_root() / "detectors" / f"{digest.hexdigest()[:24]}.json"
+
+
+def _sources() -> Iterator[Path]:
+    yield Path(__file__).resolve()
+    for folder in _SOURCES:
+        yield from sorted((_HOUSE / folder).rglob("*.py"))
+
+
+def _keep(path: Path, state: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
+        json.dump(state, file)
+    os.replace(file.name, path)

@@ -2,7 +2,7 @@
 
 Beyond what the scenario calls legal: no restart of a service soon after the last one, one disruptive action at a time
 per service and one system-wide, no repetition of what did not help in this incident, a budget of actions per hour,
-and no quarantine of the last replica that works.
+and at most one quarantined replica per service, never the last that works.
 """
 
 __all__ = ["Guardrails", "Limits"]
@@ -29,11 +29,12 @@ class Limits:
 
     restart_cooldown_s: float = 120.0  #: between two restarts or rollbacks of a service
     actions_per_hour: int = 20  #: of any kind but noop, per run, over any hour
-    failures_per_service: int = 2  #: actions on a suspect that did not help before the next suspect has its turn
+    failures_per_service: int = 3  #: actions on a suspect that did not help before the next suspect has its turn
+    scalings: int = 3  #: scalings of a service in an incident that did not help by themselves
 
     def __post_init__(self) -> None:
-        if not (self.restart_cooldown_s >= 0 and self.actions_per_hour >= 1 and self.failures_per_service >= 1):
-            raise InputError(f"guardrails: cooldown >= 0, at least one action and one failure must hold, got {self}")
+        if not (self.restart_cooldown_s >= 0 and min(self.actions_per_hour, self.failures_per_service, self.scalings) >= 1):
+            raise InputError(f"guardrails: cooldown >= 0 and everything else >= 1 must hold, got {self}")
 
 
 class Guardrails:
@@ -49,13 +50,15 @@ class Guardrails:
         self._service = np.maximum(actions.service, 0)
         self._restarted = np.full((n_runs, n_services), -np.inf)
         self._times = np.full((n_runs, limits.actions_per_hour), -np.inf)
-        self._useless = np.zeros((n_runs, len(actions)), np.bool_)
+        #: how often an action may fail to help in an incident: capacity adds up, the others do the same again
+        self._patience = np.where((code == ActionCode.SCALE) & (actions.amount > 0), limits.scalings, 1)
+        self._useless = np.zeros((n_runs, len(actions)), np.int64)
         self._failures = np.zeros((n_runs, n_services), np.int64)
 
     def allowed(self, observation: Observation, runs: Ints) -> Bools:
         """Return (row, action) what the given runs may do now; noop always."""
         now = observation.step * self._step_s
-        allowed: Bools = observation.legal[runs] & ~self._useless[runs]
+        allowed: Bools = observation.legal[runs] & (self._useless[runs] < self._patience)
         busy = observation.pending[runs][:, self._service] & self._on_service
         allowed &= ~(busy & self._actions.disruptive)
         hot = now - self._restarted[runs] < self._limits.restart_cooldown_s
@@ -63,18 +66,18 @@ class Guardrails:
         # a second limit on top of a first would shed what the first has just admitted
         limited = observation.admitted[runs] < 1.0
         allowed &= ~(limited[:, None] & self._limiting & (self._actions.amount < 1.0))
-        working = self._working(observation, runs)
-        allowed &= ~((working < 2)[:, self._service] & self._quarantines)
+        working, shut = self._working(observation, runs)
+        allowed &= ~(((working < 2) | shut)[:, self._service] & self._quarantines)
         allowed[now - self._times[runs].min(1) < _HOUR_S] = False
         allowed[:, 0] = True
         return allowed
 
-    def _working(self, observation: Observation, runs: Ints) -> Ints:
-        """Return (row, service) replicas that are up and in use."""
+    def _working(self, observation: Observation, runs: Ints) -> tuple[Ints, Bools]:
+        """Return (row, service) how many replicas are up and in use, and whether one is quarantined."""
         replicas = observation.replicas[runs]
         up = replicas[..., ReplicaStat.STATE] == ReplicaState.UP
-        working: Ints = (up & ~(replicas[..., ReplicaStat.QUARANTINED] > 0)).sum(-1)
-        return working
+        shut = replicas[..., ReplicaStat.QUARANTINED] > 0
+        return (up & ~shut).sum(-1), shut.any(-1)
 
     def may_lift(self, observation: Observation, runs: Ints) -> Ints:
         """Return (row,) the action that admits the next larger share of the traffic, 0 where none is legal or needed."""
@@ -100,26 +103,27 @@ class Guardrails:
         """Learn, for the rest of the incident, whether an action helped; waiting may always be tried again."""
         if helped or action == 0:
             return
-        self._useless[run, action] = True
+        self._useless[run, action] += 1
         if target >= 0:
             self._failures[run, target] += 1
 
     def forget(self, runs: Ints) -> None:
         """The incidents of these runs are over: what did not help may help next time."""
-        self._useless[runs] = False
+        self._useless[runs] = 0
         self._failures[runs] = 0
 
     def tried(self, runs: Ints) -> Bools:
         """Return (row,) whether something was tried in vain in this incident."""
-        tried: Bools = self._useless[runs].any(1)
+        tried: Bools = (self._useless[runs] > 0).any(1)
         return tried
 
-    def target(self, runs: Ints, suspect: Ints, ranked: Ints) -> Ints:
+    def target(self, runs: Ints, suspect: Ints, ranked: Ints, strange: Bools) -> Ints:
         """Return (row,) the service to act on: the suspect, or the next in rank once actions on it did not help.
 
-        When all have had their turn, the suspect stays.
+        Only services whose scores are ``strange`` (run, service) come next; when all had their turn, the suspect stays.
         """
-        spent = np.take_along_axis(self._failures[runs], np.maximum(ranked, 0), 1) >= self._limits.failures_per_service
+        spent = (self._failures[runs] >= self._limits.failures_per_service) | ~strange[runs]
+        spent = np.take_along_axis(spent, np.maximum(ranked, 0), 1)
         n_rows = np.arange(runs.size)
         worn = (suspect >= 0) & (self._failures[runs, np.maximum(suspect, 0)] >= self._limits.failures_per_service)
         following = ranked[n_rows, np.argmin(spent, 1)]

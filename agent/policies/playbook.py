@@ -1,6 +1,6 @@
 """A table from what an incident looks like to what one does about it, most promising first."""
 
-__all__ = ["PLAYBOOK", "Playbook"]
+__all__ = ["EARLY", "PLAYBOOK", "Playbook"]
 
 from typing import ClassVar
 
@@ -14,21 +14,28 @@ from simcore.observation import ActionTable, Topology
 #: Pattern -> kinds of action in the order in which they are tried (FIELD: fault catalogue, what fixes it).
 PLAYBOOK: dict[str, tuple[str, ...]] = {
     "poison": ("clear_cache", "rollback", "restart"),
-    "skew": ("quarantine", "restart", "rollback"),
+    "skew": ("quarantine", "restart", "scale_up"),
+    "short": ("scale_up", "limit_traffic", "restart"),
     "flapping": ("rollback", "restart", "scale_up"),
     "change": ("rollback", "restart", "scale_up"),
-    "memory": ("rollback", "restart", "scale_up"),
+    "memory": ("restart", "rollback", "scale_up"),
+    "cpu": ("scale_up", "restart", "rollback"),
     "errors": ("rollback", "restart", "clear_cache"),
-    "cold": ("limit_traffic", "noop", "scale_up"),
+    "cold": ("noop", "scale_up", "limit_traffic"),
     "surge": ("scale_up", "limit_traffic", "noop"),
-    "cpu": ("restart", "scale_up", "rollback"),
     "latency": ("restart", "rollback", "scale_up"),
     "nothing": ("noop", "restart", "rollback"),
 }
 
+#: Patterns worth acting on before users notice; with the others one waits until the SLO is broken.
+EARLY = ("poison", "skew", "short", "memory", "cpu", "surge")
+
 
 class Playbook(FixedPolicy):
-    """Takes the first allowed action that the playbook names for the incident's pattern; noop when all are used up."""
+    """Takes the first allowed action that the playbook names for the incident's pattern; noop when all are used up.
+
+    While the SLO holds it acts on the patterns ``EARLY`` only.
+    """
 
     name: ClassVar[str] = "playbook"
 
@@ -42,6 +49,8 @@ class Playbook(FixedPolicy):
         patterns = [PATTERNS[code] for code in situation.signature.pattern]
         action = np.zeros(len(patterns), np.int64)
         for row, pattern in enumerate(patterns):
+            if situation.signature.broken[row] == 0 and pattern not in EARLY:
+                continue
             numbers = (int(bound[row, ARMS.index(arm)]) for arm in PLAYBOOK[pattern])
             action[row] = next((number for number in numbers if number >= 0), 0)
         return pick(action, lambda row: f"playbook for '{patterns[row]}'")

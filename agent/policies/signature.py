@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from agent.api import AMPLIFICATION_BANDS, LOAD_BANDS, PATTERNS, History, Observation, Signature, Topology
 from agent.policies.arms import worst_slot
-from simcore.windows import Metric
+from simcore.windows import Metric, ReplicaStat
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -20,7 +20,11 @@ STRANGE = 5.0
 #: A change (deploy, configuration) is recent for this long, seconds.
 RECENT_S = 180.0
 #: Mean latency of the worst replica over that of the others.
-SKEW = 1.6
+SKEW = 2.0
+#: CPU utilisation of a service without reserves.
+BUSY = 0.85
+#: Share of its limit beyond which memory is a matter of its own, whatever is in flight.
+FULL = 0.85
 
 
 def signatures(
@@ -75,14 +79,17 @@ def _pattern(topology: Topology, observation: Observation, history: History, run
             return _CODE["poison"]
     if worst_slot(observation.replicas[run, target])[1] > SKEW:
         return _CODE["skew"]
+    if (observation.replicas[run, target, :, ReplicaStat.QUARANTINED] > 0).any():
+        return _CODE["short"]
     if row[Metric.REPLICAS_UP] < normal[Metric.REPLICAS_UP] - 0.5:
         return _CODE["flapping"]
     if observation.change_age_s[run, target] <= RECENT_S:
         return _CODE["change"]
-    if strange[Metric.MEMORY_FRAC] and row[Metric.MEMORY_FRAC] > 0.6:
+    # requests in flight hold memory too; a leak holds it without them
+    if row[Metric.MEMORY_FRAC] > FULL or (strange[Metric.MEMORY_FRAC] and not strange[Metric.IN_FLIGHT]):
         return _CODE["memory"]
+    if row[Metric.CPU_UTIL] > BUSY:
+        return _CODE["cpu"]
     if strange[Metric.ERROR_RATE]:
         return _CODE["errors"]
-    if strange[Metric.CPU_UTIL] and row[Metric.CPU_UTIL] > 0.6:
-        return _CODE["cpu"]
     return _CODE["latency" if strange[Metric.P95_S] else "nothing"]

@@ -59,14 +59,15 @@ class Arenas:
         n_replicas = int(initial.sum()) + capacity.spare_replicas
         n_shards = int(initial[cached].sum()) + capacity.spare_replicas if cached.any() else 0
         lane["per_replica"] = capacity.jobs
-        lane["leaves"] = self._leaves(n_replicas)
+        lane["groups"] = self._groups(n_replicas)
         lane["keys_wide"], lane["slots_wide"] = services["n_keys"].max(), services["slots"].max()
         lane["stack_wide"] = 2 + sum(given.modulations[c.modulation].param == Param.DEPLOY for c in given.changes)
         lengths = {
             "spans": capacity.spans,
             "jobs": n_replicas * capacity.jobs,
             "replicas": n_replicas,
-            "tree": 2 * int(lane["leaves"]),
+            "leaf": 8 * int(lane["groups"]),
+            "group": int(lane["groups"]),
             "control": capacity.control + n_replicas + len(given.changes),
             "streams": 1 + sum(m.param == Param.SURGE for m in given.modulations),
             "mods": len(given.modulations),
@@ -83,9 +84,8 @@ class Arenas:
         for name, length in lengths.items():
             self._lengthen(run, name, length)
 
-    def _leaves(self, n_replicas: int) -> int:
-        n = 3 + int(self._plan.head["n_rings"][0]) + n_replicas
-        return 1 << (n - 1).bit_length()
+    def _groups(self, n_replicas: int) -> int:
+        return -(-(3 + int(self._plan.head["n_rings"][0]) + n_replicas) // 8)
 
     def part(self, run: int, name: str) -> Array:
         """Return an array of one run."""
@@ -152,16 +152,15 @@ class Arenas:
         lane = self.lanes[run]
         more = max(4, int(lane["replica_cap"]))
         n_replicas = int(lane["replica_cap"]) + more
-        times = self.part(run, "tree")["time"][int(lane["leaves"]) :].copy()
         self._lengthen(run, "replicas", n_replicas)
         self._lengthen(run, "jobs", n_replicas * int(lane["per_replica"]))
         if lane["slots_wide"]:
             self._lengthen(run, "shards", len(self.part(run, "shards")) + more)
-        lane["leaves"] = self._leaves(n_replicas)
-        self._lengthen(run, "tree", 2 * int(lane["leaves"]))
-        tree = self.part(run, "tree")
-        tree["time"] = NEVER
-        tree["time"][int(lane["leaves"]) : int(lane["leaves"]) + len(times)] = times
+        old = len(self.part(run, "leaf"))
+        lane["groups"] = self._groups(n_replicas)
+        self._lengthen(run, "leaf", 8 * int(lane["groups"]))
+        self._lengthen(run, "group", int(lane["groups"]))
+        self.part(run, "leaf")["time"][old:] = NEVER
 
     def room_for_action(self, run: int, number: int) -> None:
         """Make room for action ``number`` of a run and its control entry."""

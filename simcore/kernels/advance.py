@@ -3,7 +3,7 @@
 import numpy as np
 from numba import carray
 
-from simcore.codes import BORDER, Event, Kind, Purpose
+from simcore.codes import BORDER, Event, Kind, Purpose, Status
 from simcore.jit import njit, pointer, prange
 from simcore.kernels.calendar import (
     CONTROL_LEAF,
@@ -11,6 +11,7 @@ from simcore.kernels.calendar import (
     HEAP_LEAF,
     STREAM_LEAF,
     disarm,
+    first_group,
     leave,
     next_stream,
     pop_control,
@@ -19,10 +20,11 @@ from simcore.kernels.calendar import (
 from simcore.kernels.control import next_candidate, on_action, on_change, on_replica
 from simcore.kernels.replica import DRAINING, STARTING, UP, complete_cpu
 from simcore.kernels.requests import (
+    ARRIVE,
     CLIENT,
-    FAILED,
     FINISH,
     NOTHING,
+    REPLY,
     SEND,
     WALK,
     allocate,
@@ -43,8 +45,8 @@ from simcore.layout import (
     class_at,
     control_at,
     fleet_at,
+    group_at,
     heap_at,
-    node_at,
     replica_at,
     ring_at,
     service_at,
@@ -58,15 +60,16 @@ from simcore.streams import draw_index, uniform
 from simcore.windows import END as END_RECORD
 from simcore.windows import N_TALLIES, Area, ReplicaStat, close_window
 
-_CPU_DONE, _DELAY_DONE, _OFFERED, _SHED = int(Event.CPU_DONE), int(Event.DELAY_DONE), int(Event.OFFERED), int(Event.SHED)
-_DELAY, _REPLY, _GRANT, _ARRIVE, _RETRY = int(Kind.DELAY), int(Kind.REPLY), int(Kind.GRANT), int(Kind.ARRIVE), int(Kind.RETRY)
-_FAULT, _ACTION = int(Kind.FAULT), int(Kind.ACTION)
-_THIN, _CHOICE, _ADMIT = int(Purpose.THIN), int(Purpose.CHOICE), int(Purpose.ADMIT)
-_NEED_LOG, _NEED_REPLICAS, _NEED_CONTROL = int(Need.LOG), int(Need.REPLICAS), int(Need.CONTROL)
-_A_BUSY, _A_UP, _A_FLIGHT, _A_QUEUE = int(Area.BUSY), int(Area.UP), int(Area.IN_FLIGHT), int(Area.QUEUE)
-_A_MEM, _A_REP = int(Area.MEMORY_FRAC), int(Area.REPLICAS_UP)
-_R_ORDINAL, _R_STATE, _R_QUARANTINED = int(ReplicaStat.ORDINAL), int(ReplicaStat.STATE), int(ReplicaStat.QUARANTINED)
-_R_FINISHED, _R_MEAN, _R_BUSY = int(ReplicaStat.FINISHED), int(ReplicaStat.MEAN_LATENCY_S), int(ReplicaStat.BUSY)
+_CPU_DONE, _DELAY_DONE, _OFFERED, _SHED = np.int64(Event.CPU_DONE), np.int64(Event.DELAY_DONE), np.int64(Event.OFFERED), np.int64(Event.SHED)
+_DELAY, _REPLY, _GRANT, _ARRIVE, _RETRY = np.int64(Kind.DELAY), np.int64(Kind.REPLY), np.int64(Kind.GRANT), np.int64(Kind.ARRIVE), np.int64(Kind.RETRY)
+_OK = np.int64(Status.OK)
+_FAULT, _ACTION = np.int64(Kind.FAULT), np.int64(Kind.ACTION)
+_THIN, _CHOICE, _ADMIT = np.int64(Purpose.THIN), np.int64(Purpose.CHOICE), np.int64(Purpose.ADMIT)
+_NEED_LOG, _NEED_REPLICAS, _NEED_CONTROL = np.int64(Need.LOG), np.int64(Need.REPLICAS), np.int64(Need.CONTROL)
+_A_BUSY, _A_UP, _A_FLIGHT, _A_QUEUE = np.int64(Area.BUSY), np.int64(Area.UP), np.int64(Area.IN_FLIGHT), np.int64(Area.QUEUE)
+_A_MEM, _A_REP = np.int64(Area.MEMORY_FRAC), np.int64(Area.REPLICAS_UP)
+_R_ORDINAL, _R_STATE, _R_QUARANTINED = np.int64(ReplicaStat.ORDINAL), np.int64(ReplicaStat.STATE), np.int64(ReplicaStat.QUARANTINED)
+_R_FINISHED, _R_MEAN, _R_BUSY = np.int64(ReplicaStat.FINISHED), np.int64(ReplicaStat.MEAN_LATENCY_S), np.int64(ReplicaStat.BUSY)
 
 
 @njit(inline=True)
@@ -114,25 +117,22 @@ def on_candidate(plan, lane, now):  # type: ignore[no-untyped-def]
 
 @njit(inline=True)
 def _on_heap(plan, lane, now):  # type: ignore[no-untyped-def]
-    """Run the first entry of the heap and return what is to be done next."""
+    """Take the first entry off the heap and return what is to be done."""
     s = heap_at(lane, 0).span
     kind = heap_at(lane, 0).kind
     leave(lane, s)
     if kind == _REPLY:
-        return on_reply(plan, lane, s, now)
+        return REPLY, s, _OK
     if kind == _RETRY:
-        return SEND, s, 0
+        return SEND, s, _OK
     if kind == _ARRIVE:
-        todo = arrive(plan, lane, s, now)
-        if todo == NOTHING:
-            return NOTHING, s, 0
+        return ARRIVE, s, _OK
+    span = span_at(lane, s)
     if kind == _DELAY:
-        span = span_at(lane, s)
         note(lane, now, span.request, span.key, _DELAY_DONE, step_at(plan, span.pc).number)
         span.pc += 1
-        return WALK, s, 0
-    todo, status = start(lane, s, now)
-    return todo, s, status
+        return WALK, s, _OK
+    return start(lane, s, now)
 
 
 @njit
@@ -170,13 +170,14 @@ def run_until(plan, lane, edge):  # type: ignore[no-untyped-def]
             return lane.need
         if lane.log_on and lane.n_log + 2 * lane.span_cap + 64 > lane.log_cap:
             return _NEED_LOG
-        now = node_at(lane, 1).time
+        first = group_at(lane, first_group(lane))
+        now = first.time
         if now >= edge:
             return 0
-        leaf = node_at(lane, 1).leaf
+        leaf = first.leaf
         lane.now = now
         lane.events += 1
-        todo, s, status = NOTHING, 0, 0
+        todo, s, status = NOTHING, 0, _OK
         if leaf >= first_replica:
             s = complete_cpu(plan, lane, leaf - first_replica, now)
             span = span_at(lane, s)
@@ -201,13 +202,18 @@ def run_until(plan, lane, edge):  # type: ignore[no-untyped-def]
         while todo != NOTHING:
             if todo == WALK:
                 todo, s, status = walk(plan, lane, s, now)
-            if todo == FINISH:
-                finish(plan, lane, s, status, now)
-                todo = NOTHING
             elif todo == SEND:
-                send(plan, lane, s, now)
-                todo = NOTHING
-            elif todo == FAILED:
+                todo = send(plan, lane, s, now)
+                lane.events += todo == ARRIVE
+            elif todo == ARRIVE:
+                todo, s, status = arrive(plan, lane, s, now)
+                lane.events += todo == REPLY
+            elif todo == FINISH:
+                todo = finish(plan, lane, s, status, now)
+                lane.events += todo == REPLY
+            elif todo == REPLY:
+                todo, s, status = on_reply(plan, lane, s, now)
+            else:
                 todo, s, status = failed(plan, lane, s, now)
 
 

@@ -7,11 +7,11 @@ from simcore.jit import njit
 from simcore.layout import NEVER, fleet_at, replica_at, shard_at, slot_at, where_at
 from simcore.streams import mix, uniform
 
-_UP = int(ReplicaState.UP)
+_UP = np.int64(ReplicaState.UP)
 _SALT = np.uint64(CACHE_SALT)
 
 #: Answers of a lookup.
-MISS, HIT, POISONED = 0, 1, 2
+MISS, HIT, POISONED = np.arange(3)
 
 
 @njit
@@ -47,7 +47,8 @@ def clear(lane, shard, n_keys, n_slots):  # type: ignore[no-untyped-def]
 @njit(inline=True)
 def _unlink(lane, shard, slot):  # type: ignore[no-untyped-def]
     first_slot = shard * lane.slots_wide
-    before, after = slot_at(lane, first_slot + slot).prev, slot_at(lane, first_slot + slot).next
+    before = np.int64(slot_at(lane, first_slot + slot).prev)
+    after = np.int64(slot_at(lane, first_slot + slot).next)
     if before < 0:
         shard_at(lane, shard).head = after
     else:
@@ -74,7 +75,7 @@ def _to_front(lane, shard, slot):  # type: ignore[no-untyped-def]
 @njit
 def lookup(lane, shard, cache_key, now):  # type: ignore[no-untyped-def]
     """Return MISS, HIT or POISONED; a hit becomes the most recent, an expired entry goes."""
-    slot = where_at(lane, shard * lane.keys_wide + cache_key).slot
+    slot = np.int64(where_at(lane, shard * lane.keys_wide + cache_key).slot)
     if slot < 0:
         return MISS
     entry = slot_at(lane, shard * lane.slots_wide + slot)
@@ -94,12 +95,12 @@ def lookup(lane, shard, cache_key, now):  # type: ignore[no-untyped-def]
 def fill(lane, shard, cache_key, expiry, n_slots):  # type: ignore[no-untyped-def]
     """Write an entry as the most recent, evicting the least recent if the shard is full."""
     s = shard_at(lane, shard)
-    slot = where_at(lane, shard * lane.keys_wide + cache_key).slot
+    slot = np.int64(where_at(lane, shard * lane.keys_wide + cache_key).slot)
     if slot >= 0:
         _unlink(lane, shard, slot)
     elif s.free >= 0:
         slot = s.free
-        s.free = slot_at(lane, shard * lane.slots_wide + slot).next
+        s.free = np.int64(slot_at(lane, shard * lane.slots_wide + slot).next)
     elif s.used < n_slots:
         slot = s.used
         s.used += 1
@@ -124,4 +125,4 @@ def poison(lane, shard, key, share):  # type: ignore[no-untyped-def]
         if uniform(key, np.uint64(entry.key)) < share:
             entry.poisoned = 1
             entry.expiry = NEVER
-        slot = entry.next
+        slot = np.int64(entry.next)

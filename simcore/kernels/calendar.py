@@ -1,19 +1,23 @@
-"""The calendar of one run: a tournament over event sources, a heap with removal, and FIFO rings of timers.
+"""The calendar of one run: event sources in groups of eight, a heap with removal, and FIFO rings of timers.
 
-Sources (leaves of the tournament): 0 the heap of span entries, 1 the control heap (faults, actions, replicas), 2 the
+Sources (leaves): 0 the heap of span entries, 1 the control heap (faults, actions, replicas), 2 the
 arrival streams, then a ring per constant time-out, then the replicas' processor-sharing completions. A timer
-ring's leaf may be early (a lower bound): cancelling a timer does not touch the tournament.
+ring's leaf may be early (a lower bound): cancelling a timer does not touch it. Every group knows its first leaf, so an event
+looks at the groups only, and a leaf that changes looks at its group only if it was the first.
 """
 
 import numpy as np
 
 from simcore.codes import Kind
 from simcore.jit import njit
-from simcore.layout import NEVER, control_at, heap_at, job_at, node_at, ring_at, span_at, stream_at
+from simcore.layout import NEVER, control_at, group_at, heap_at, job_at, leaf_at, ring_at, span_at, stream_at
 
-HEAP_LEAF, CONTROL_LEAF, STREAM_LEAF, FIRST_RING = 0, 1, 2, 3
+HEAP_LEAF, CONTROL_LEAF, STREAM_LEAF, FIRST_RING = np.arange(4)
 
-_CPU, _TIMEOUT, _ROOT = int(Kind.CPU), int(Kind.TIMEOUT), int(Kind.ROOT)
+#: Leaves per group.
+FAN = np.int64(8)
+
+_CPU, _TIMEOUT, _ROOT = np.int64(Kind.CPU), np.int64(Kind.TIMEOUT), np.int64(Kind.ROOT)
 _NO_KEY = np.uint64(0)
 
 
@@ -35,14 +39,14 @@ def _leaf_rank(lane, leaf):  # type: ignore[no-untyped-def]
     if leaf == CONTROL_LEAF:
         return control_at(lane, 0).kind, control_at(lane, 0).key
     if leaf == STREAM_LEAF:
-        return np.int32(_ROOT), stream_at(lane, next_stream(lane)).root
+        return _ROOT, stream_at(lane, next_stream(lane)).root
     first_replica = lane.first_replica_leaf
     if leaf < first_replica:
         first = ring_at(lane, leaf - FIRST_RING).head
-        if first < 0 or span_at(lane, first).expires > node_at(lane, lane.leaves + leaf).time:
-            return np.int32(0), _NO_KEY
-        return np.int32(_TIMEOUT), span_at(lane, first).key
-    return np.int32(_CPU), job_at(lane, (leaf - first_replica) * lane.per_replica).key
+        if first < 0 or span_at(lane, first).expires > leaf_at(lane, leaf).time:
+            return 0, _NO_KEY
+        return _TIMEOUT, span_at(lane, first).key
+    return _CPU, job_at(lane, (leaf - first_replica) * lane.per_replica).key
 
 
 @njit
@@ -52,22 +56,58 @@ def _tie(lane, a, b):  # type: ignore[no-untyped-def]
     return kind_a < kind_b or (kind_a == kind_b and key_a < key_b)
 
 
+@njit
+def rescan(lane, group):  # type: ignore[no-untyped-def]
+    """Find the first leaf of a group again."""
+    first = group * FAN
+    best = first
+    time = leaf_at(lane, first).time
+    for leaf in range(first + 1, first + FAN):
+        t = leaf_at(lane, leaf).time
+        if t < time or (t == time and t < NEVER and _tie(lane, leaf, best)):
+            best = leaf
+            time = t
+    group_at(lane, group).time = time
+    group_at(lane, group).leaf = best
+
+
 @njit(inline=True)
 def set_leaf(lane, leaf, time):  # type: ignore[no-untyped-def]
-    """Enter the next time of a source (``NEVER`` for none) and replay its matches."""
-    i = lane.leaves + leaf
-    node_at(lane, i).time = time
-    node_at(lane, i).leaf = leaf
-    while i > 1:
-        rival = i ^ 1
-        i >>= 1
-        here, there = node_at(lane, rival ^ 1).time, node_at(lane, rival).time
-        if here < there or (here == there and here < NEVER and _tie(lane, node_at(lane, rival ^ 1).leaf, node_at(lane, rival).leaf)):
-            node_at(lane, i).time = here
-            node_at(lane, i).leaf = node_at(lane, rival ^ 1).leaf
-        else:
-            node_at(lane, i).time = there
-            node_at(lane, i).leaf = node_at(lane, rival).leaf
+    """Enter the next time of a source (``NEVER`` for none)."""
+    leaf_at(lane, leaf).time = time
+    group = group_at(lane, leaf // FAN)
+    if time < group.time:
+        group.time = time
+        group.leaf = leaf
+    elif group.leaf == leaf or (time == group.time and time < NEVER):
+        rescan(lane, leaf // FAN)
+
+
+@njit(inline=True)
+def first_group(lane):  # type: ignore[no-untyped-def]
+    """Return the group whose first leaf comes first; its record has the leaf and its time."""
+    best = 0
+    time = group_at(lane, 0).time
+    for group in range(1, lane.groups):
+        t = group_at(lane, group).time
+        if t < time or (t == time and t < NEVER and _tie(lane, group_at(lane, group).leaf, group_at(lane, best).leaf)):
+            best = group
+            time = t
+    return best
+
+
+@njit(inline=True)
+def alone(lane, now):  # type: ignore[no-untyped-def]
+    """Return whether nothing is pending at this instant and there is room for another event.
+
+    Then an entry that would be made for this instant may run in line, since it would be the next to run.
+    """
+    if lane.need or (lane.log_on and lane.n_log + 2 * lane.span_cap + 64 > lane.log_cap):
+        return False
+    for group in range(lane.groups):
+        if group_at(lane, group).time <= now:
+            return False
+    return True
 
 
 @njit
@@ -147,7 +187,7 @@ def leave(lane, span):  # type: ignore[no-untyped-def]
         set_leaf(lane, HEAP_LEAF, heap_at(lane, 0).time if n > 0 else NEVER)
 
 
-@njit
+@njit(inline=True)
 def arm(lane, ring, span, time):  # type: ignore[no-untyped-def]
     """Put a timer of a span into its ring; rings keep (time, key) order, so a changed time-out walks back."""
     key = span_at(lane, span).key
@@ -168,7 +208,7 @@ def arm(lane, ring, span, time):  # type: ignore[no-untyped-def]
         return
     ring_at(lane, ring).head = span
     leaf = FIRST_RING + ring
-    if time <= node_at(lane, lane.leaves + leaf).time:
+    if time <= leaf_at(lane, leaf).time:
         set_leaf(lane, leaf, time)
 
 
@@ -190,7 +230,7 @@ def disarm(lane, span):  # type: ignore[no-untyped-def]
     ring_at(lane, ring).head = after
     if after >= 0:
         leaf = FIRST_RING + ring
-        if span_at(lane, after).expires == node_at(lane, lane.leaves + leaf).time:
+        if span_at(lane, after).expires == leaf_at(lane, leaf).time:
             # the same instant under another key: its matches may turn out differently
             set_leaf(lane, leaf, span_at(lane, after).expires)
 

@@ -5,13 +5,14 @@ import numpy as np
 from simcore.codes import BORDER, ActionCode, Down, Event, Kind, Param, Place, Purpose, Status
 from simcore.jit import njit
 from simcore.kernels import cache
-from simcore.kernels.calendar import STREAM_LEAF, disarm, enter_control, leave, next_stream, set_leaf
+from simcore.kernels.calendar import STREAM_LEAF, disarm, enter, enter_control, leave, next_stream, set_leaf
 from simcore.kernels.replica import DRAINING, GONE, STARTING, UP, arm_cpu, refresh, set_in_flight, set_queued, set_state
 from simcore.kernels.requests import (
     COME_UP,
     CRASH,
     DELAYED,
     DRAIN_END,
+    NOBODY,
     ON_CPU,
     OOM,
     QUEUED,
@@ -21,11 +22,12 @@ from simcore.kernels.requests import (
     WAITING,
     give_up,
     note,
+    put_back,
     release,
-    reply,
 )
 from simcore.layout import (
     NEVER,
+    NO_VERSION,
     action_at,
     change_at,
     fleet_at,
@@ -40,18 +42,18 @@ from simcore.layout import (
 from simcore.samplers import backoff, draw
 from simcore.streams import draw_index, mix, uniform
 
-_KILLED, _UP_EV, _DOWN, _DRAIN_EV = int(Event.KILLED), int(Event.REPLICA_UP), int(Event.REPLICA_DOWN), int(Event.REPLICA_DRAINING)
-_GONE_EV, _FAULT_EV, _ACTION_EV = int(Event.REPLICA_GONE), int(Event.FAULT_CHANGE), int(Event.ACTION_DONE)
-_BY_RESTART, _BY_CRASH, _BY_OOM = int(Down.RESTART), int(Down.CRASH), int(Down.OOM)
-_REPLICA = int(Kind.REPLICA)
-_RESET = int(Status.RESET)
-_CRASH_DRAW, _ARRIVAL = int(Purpose.CRASH), int(Purpose.ARRIVAL)
-_SURGE, _FLUSH, _POISON = int(Param.SURGE), int(Param.FLUSH), int(Param.POISON)
-_DEPLOY, _CONFIG = int(Param.DEPLOY), int(Param.CONFIG)
-_VERSION, _CONFIG_PLACE = int(Place.VERSION), int(Place.CONFIG)
-_A_RESTART, _A_SCALE, _A_CLEAR = int(ActionCode.RESTART), int(ActionCode.SCALE), int(ActionCode.CLEAR_CACHE)
-_A_LIMIT, _A_QUARANTINE, _A_RELEASE = int(ActionCode.LIMIT_TRAFFIC), int(ActionCode.QUARANTINE), int(ActionCode.RELEASE)
-_A_ROLLBACK = int(ActionCode.ROLLBACK)
+_KILLED, _UP_EV, _DOWN, _DRAIN_EV = np.int64(Event.KILLED), np.int64(Event.REPLICA_UP), np.int64(Event.REPLICA_DOWN), np.int64(Event.REPLICA_DRAINING)
+_GONE_EV, _FAULT_EV, _ACTION_EV = np.int64(Event.REPLICA_GONE), np.int64(Event.FAULT_CHANGE), np.int64(Event.ACTION_DONE)
+_BY_RESTART, _BY_CRASH, _BY_OOM = np.int64(Down.RESTART), np.int64(Down.CRASH), np.int64(Down.OOM)
+_REPLICA, _REPLY = np.int64(Kind.REPLICA), np.int64(Kind.REPLY)
+_RESET = np.int64(Status.RESET)
+_CRASH_DRAW, _ARRIVAL = np.int64(Purpose.CRASH), np.int64(Purpose.ARRIVAL)
+_SURGE, _FLUSH, _POISON = np.int64(Param.SURGE), np.int64(Param.FLUSH), np.int64(Param.POISON)
+_DEPLOY, _CONFIG = np.int64(Param.DEPLOY), np.int64(Param.CONFIG)
+_VERSION, _CONFIG_PLACE = np.int64(Place.VERSION), np.int64(Place.CONFIG)
+_A_RESTART, _A_SCALE, _A_CLEAR = np.int64(ActionCode.RESTART), np.int64(ActionCode.SCALE), np.int64(ActionCode.CLEAR_CACHE)
+_A_LIMIT, _A_QUARANTINE, _A_RELEASE = np.int64(ActionCode.LIMIT_TRAFFIC), np.int64(ActionCode.QUARANTINE), np.int64(ActionCode.RELEASE)
+_A_ROLLBACK = np.int64(ActionCode.ROLLBACK)
 
 
 @njit
@@ -101,7 +103,10 @@ def _kill_span(plan, lane, s, now):  # type: ignore[no-untyped-def]
                 replica_at(lane, child.replica).outstanding -= 1
             give_up(lane, c)
         span.child = -1
-    reply(plan, lane, s, _RESET, now)
+    if span.parent == NOBODY:
+        release(lane, s)
+    else:
+        enter(lane, put_back(plan, lane, s, _RESET, now), _REPLY, span.key, s)
 
 
 @njit
@@ -374,7 +379,7 @@ def _rollback(plan, lane, service, now):  # type: ignore[no-untyped-def]
     for i in range(lane.n_mods):
         mod = mod_at(lane, i)
         if mod.service == service and mod.begun == 1:
-            if mod.place == _VERSION and mod.bad_to == np.iinfo(np.int32).max:
+            if mod.place == _VERSION and mod.bad_to == NO_VERSION:
                 mod.bad_to = fleet.version
             elif mod.place == _CONFIG_PLACE:
                 mod.over = 1
@@ -384,5 +389,5 @@ def _rollback(plan, lane, service, now):  # type: ignore[no-untyped-def]
         at = replica_at(lane, at).next
     if fleet.depth > 1:
         fleet.depth -= 1
-    fleet.version = np.int32(stack_at(lane, service * lane.stack_wide + fleet.depth - 1).version)
+    fleet.version = np.int64(stack_at(lane, service * lane.stack_wide + fleet.depth - 1).version)
     rolling_restart(plan, lane, service, now)

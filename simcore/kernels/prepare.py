@@ -5,13 +5,13 @@ import numpy as np
 from simcore.codes import Kind, Param, ReplicaState
 from simcore.jit import njit
 from simcore.kernels import cache
-from simcore.kernels.calendar import STREAM_LEAF, enter_control, next_stream, set_leaf
+from simcore.kernels.calendar import FAN, STREAM_LEAF, enter_control, next_stream, rescan, set_leaf
 from simcore.kernels.control import add_replica, next_candidate
 from simcore.layout import (
     NEVER,
     change_at,
     fleet_at,
-    node_at,
+    leaf_at,
     replica_at,
     ring_at,
     seed_at,
@@ -22,9 +22,9 @@ from simcore.layout import (
 )
 from simcore.streams import mix, uniform
 
-_UP = int(ReplicaState.UP)
-_FAULT, _ACTION = int(Kind.FAULT), int(Kind.ACTION)
-_NEUTRAL_ZERO = (int(Param.LEAK), int(Param.CRASH), int(Param.SURGE))
+_UP = np.int64(ReplicaState.UP)
+_FAULT, _ACTION = np.int64(Kind.FAULT), np.int64(Kind.ACTION)
+_NEUTRAL_ZERO = (np.int64(Param.LEAK), np.int64(Param.CRASH), np.int64(Param.SURGE))
 
 
 @njit
@@ -38,11 +38,10 @@ def free_spans(lane, used):  # type: ignore[no-untyped-def]
 
 
 @njit
-def replay(lane):  # type: ignore[no-untyped-def]
-    """Play every match of the tournament again, after its size has changed."""
-    leaves = lane.leaves
-    for leaf in range(leaves):
-        set_leaf(lane, leaf, node_at(lane, leaves + leaf).time)
+def regroup(lane):  # type: ignore[no-untyped-def]
+    """Find the first leaf of every group again, after their number has changed."""
+    for group in range(lane.groups):
+        rescan(lane, group)
 
 
 @njit
@@ -52,7 +51,7 @@ def _fill_cache(plan, lane, service, start_s):  # type: ignore[no-untyped-def]
     full = np.zeros(lane.replica_cap, np.int64)
     mine = np.full((lane.replica_cap, base.slots), -1, np.int64)
     for i in range(n_keys):
-        cache_key = seed_at(plan, base.first_key + i).key
+        cache_key = np.int64(seed_at(plan, base.first_key + i).key)
         at = cache.owner(lane, service, cache_key)
         if full[at] < base.slots:
             mine[at, full[at]] = cache_key
@@ -71,8 +70,9 @@ def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
     lane.first_replica_leaf = 3 + plan.n_rings
     lane.free_span = -1
     free_spans(lane, 0)
-    for i in range(2 * lane.leaves):
-        node_at(lane, i).time = NEVER
+    for i in range(lane.groups * FAN):
+        leaf_at(lane, i).time = NEVER
+    regroup(lane)
     for i in range(plan.n_rings):
         ring_at(lane, i).head = -1
         ring_at(lane, i).tail = -1
@@ -110,7 +110,7 @@ def after_growth(lanes, run, old_spans):  # type: ignore[no-untyped-def]
     lane = lanes[run]
     lane.need = 0
     free_spans(lane, old_spans)
-    replay(lane)
+    regroup(lane)
 
 
 @njit

@@ -9,17 +9,17 @@ from simcore.layout import NEVER, Need, fleet_at, job_at, mod_at, replica_at, se
 from simcore.samplers import integrate
 
 UP, DRAINING, STARTING, GONE = (
-    int(ReplicaState.UP),
-    int(ReplicaState.DRAINING),
-    int(ReplicaState.STARTING),
-    int(ReplicaState.GONE),
+    np.int64(ReplicaState.UP),
+    np.int64(ReplicaState.DRAINING),
+    np.int64(ReplicaState.STARTING),
+    np.int64(ReplicaState.GONE),
 )
-_ROUND_ROBIN = int(BalancerCode.ROUND_ROBIN)
-_JOBS = int(Need.JOBS)
-_PROCESS, _VERSION, _CONFIG = int(Place.PROCESS), int(Place.VERSION), int(Place.CONFIG)
-_SPEED, _CORES, _DEMAND, _DELAY = int(Param.SPEED), int(Param.CORES), int(Param.DEMAND), int(Param.DELAY)
-_NETWORK, _OK, _TIMEOUT = int(Param.NETWORK), int(Param.OK), int(Param.TIMEOUT)
-_LEAK, _CRASH = int(Param.LEAK), int(Param.CRASH)
+_ROUND_ROBIN = np.int64(BalancerCode.ROUND_ROBIN)
+_JOBS = np.int64(Need.JOBS)
+_PROCESS, _VERSION, _CONFIG = np.int64(Place.PROCESS), np.int64(Place.VERSION), np.int64(Place.CONFIG)
+_SPEED, _CORES, _DEMAND, _DELAY = np.int64(Param.SPEED), np.int64(Param.CORES), np.int64(Param.DEMAND), np.int64(Param.DELAY)
+_NETWORK, _OK, _TIMEOUT = np.int64(Param.NETWORK), np.int64(Param.OK), np.int64(Param.TIMEOUT)
+_LEAK, _CRASH = np.int64(Param.LEAK), np.int64(Param.CRASH)
 
 
 @njit(inline=True)

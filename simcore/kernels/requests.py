@@ -10,13 +10,13 @@ from simcore.codes import BORDER, Event, Kind, Purpose, Status, StepCode
 from simcore.jit import njit
 from simcore.kernels import cache
 from simcore.kernels.cache import HIT, MISS, POISONED
-from simcore.kernels.calendar import arm, disarm, enter, enter_control, leave
+from simcore.kernels.calendar import alone, arm, disarm, enter, enter_control, leave
 from simcore.kernels.replica import DRAINING, UP, join_cpu, next_in_queue, pick, queue_up, set_in_flight
 from simcore.layout import (
-    alias_at,
     END,
     FILL,
     Need,
+    alias_at,
     end_at,
     log_at,
     replica_at,
@@ -30,7 +30,7 @@ from simcore.samplers import backoff, draw, popular
 from simcore.streams import child_index, draw_index, mix, uniform
 
 #: What the event loop has to do next.
-NOTHING, WALK, FINISH, SEND, FAILED = 0, 1, 2, 3, 4
+NOTHING, WALK, FINISH, SEND, FAILED, ARRIVE, REPLY = np.arange(7)
 
 #: Callers that are no spans: the client, and nobody (the caller has given up).
 CLIENT, NOBODY = -1, -2
@@ -39,21 +39,21 @@ CLIENT, NOBODY = -1, -2
 FREE, OUT, QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BACK, UNSENT = -1, 0, 1, 2, 3, 4, 5, 6, 7
 
 #: What a control entry of a replica does.
-RESTART, COME_UP, CRASH, OOM, DRAIN_END = 0, 1, 2, 3, 4
+RESTART, COME_UP, CRASH, OOM, DRAIN_END = np.arange(5)
 
-_SENT, _ARRIVED, _REJECTED_EV, _REFUSED_EV = int(Event.SENT), int(Event.ARRIVED), int(Event.REJECTED), int(Event.REFUSED)
-_STARTED, _HIT_EV, _MISS_EV, _FILLED = int(Event.STARTED), int(Event.HIT), int(Event.MISS), int(Event.FILLED)
-_FINISHED, _REPLIED, _TIMED_OUT, _BACKOFF = int(Event.FINISHED), int(Event.REPLIED), int(Event.TIMED_OUT), int(Event.BACKOFF)
-_OK, _ERROR, _DEPENDENCY = int(Status.OK), int(Status.ERROR), int(Status.DEPENDENCY)
-_REJECTED, _REFUSED, _UNAVAILABLE = int(Status.REJECTED), int(Status.REFUSED), int(Status.UNAVAILABLE)
-_TIMEOUT_ST = int(Status.TIMEOUT)
-_DELAY, _REPLY, _GRANT, _ARRIVE = int(Kind.DELAY), int(Kind.REPLY), int(Kind.GRANT), int(Kind.ARRIVE)
-_RETRY, _REPLICA = int(Kind.RETRY), int(Kind.REPLICA)
-_WORK, _CHOICE, _OUT, _BACK = int(Purpose.WORK), int(Purpose.CHOICE), int(Purpose.LATENCY_OUT), int(Purpose.LATENCY_BACK)
-_ERROR_DRAW, _JITTER, _POPULARITY = int(Purpose.ERROR), int(Purpose.JITTER), int(Purpose.POPULARITY)
-_CPU_STEP, _DELAY_STEP, _CALL_STEP = int(StepCode.CPU), int(StepCode.DELAY), int(StepCode.CALL)
+_SENT, _ARRIVED, _REJECTED_EV, _REFUSED_EV = np.int64(Event.SENT), np.int64(Event.ARRIVED), np.int64(Event.REJECTED), np.int64(Event.REFUSED)
+_STARTED, _HIT_EV, _MISS_EV, _FILLED = np.int64(Event.STARTED), np.int64(Event.HIT), np.int64(Event.MISS), np.int64(Event.FILLED)
+_FINISHED, _REPLIED, _TIMED_OUT, _BACKOFF = np.int64(Event.FINISHED), np.int64(Event.REPLIED), np.int64(Event.TIMED_OUT), np.int64(Event.BACKOFF)
+_OK, _ERROR, _DEPENDENCY = np.int64(Status.OK), np.int64(Status.ERROR), np.int64(Status.DEPENDENCY)
+_REJECTED, _REFUSED, _UNAVAILABLE = np.int64(Status.REJECTED), np.int64(Status.REFUSED), np.int64(Status.UNAVAILABLE)
+_TIMEOUT_ST = np.int64(Status.TIMEOUT)
+_DELAY, _REPLY, _GRANT, _ARRIVE = np.int64(Kind.DELAY), np.int64(Kind.REPLY), np.int64(Kind.GRANT), np.int64(Kind.ARRIVE)
+_RETRY, _REPLICA = np.int64(Kind.RETRY), np.int64(Kind.REPLICA)
+_WORK, _CHOICE, _OUT, _BACK = np.int64(Purpose.WORK), np.int64(Purpose.CHOICE), np.int64(Purpose.LATENCY_OUT), np.int64(Purpose.LATENCY_BACK)
+_ERROR_DRAW, _JITTER, _POPULARITY = np.int64(Purpose.ERROR), np.int64(Purpose.JITTER), np.int64(Purpose.POPULARITY)
+_CPU_STEP, _DELAY_STEP, _CALL_STEP = np.int64(StepCode.CPU), np.int64(StepCode.DELAY), np.int64(StepCode.CALL)
 _FILL_STEP, _END_STEP = FILL, END
-_SPANS, _ENDS, _CONTROL = int(Need.SPANS), int(Need.ENDS), int(Need.CONTROL)
+_SPANS, _ENDS, _CONTROL = np.int64(Need.SPANS), np.int64(Need.ENDS), np.int64(Need.CONTROL)
 
 #: Room that every event may rely on.
 SPAN_ROOM, END_ROOM = 2, 4
@@ -135,7 +135,7 @@ def new_child(plan, lane, parent, site, attempt):  # type: ignore[no-untyped-def
 
 @njit(inline=True)
 def send(plan, lane, s, now):  # type: ignore[no-untyped-def]
-    """Send an attempt: choose a replica, arm the timer, put it on the wire."""
+    """Send an attempt: choose a replica, arm the timer, put it on the wire. Returns ARRIVE if it is there already."""
     span = span_at(lane, s)
     site = span.site
     service = span.service
@@ -153,7 +153,7 @@ def send(plan, lane, s, now):  # type: ignore[no-untyped-def]
         at = pick(plan, lane, service)
         row = plan.n_services
         timeout = plan.client_timeout_s
-        ring = np.int32(0)
+        ring = 0
         dist, mean, shape = plan.net_dist, plan.net_mean, plan.net_shape
     note(lane, now, span.request, span.key, _SENT, at)
     tally_at(lane, row).attempts += 1
@@ -167,21 +167,36 @@ def send(plan, lane, s, now):  # type: ignore[no-untyped-def]
         span.status = _UNAVAILABLE
         span.state = BACK
         enter(lane, now, _REPLY, span.key, s)
-        return
+        return NOTHING
     replica = replica_at(lane, at)
     replica.outstanding += 1
     span.state = OUT
     out = draw(dist, mean, shape, span.key, BORDER, _OUT) * replica.network
-    enter(lane, now + out, _ARRIVE, span.key, s)
+    time = now + out
+    if time == now and alone(lane, now):
+        return ARRIVE
+    enter(lane, time, _ARRIVE, span.key, s)
+    return NOTHING
 
 
 @njit(inline=True)
 def reply(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
-    """Put the answer of a span on the wire, or free it if nobody waits."""
+    """Put the answer of a span on the wire, or free it if nobody waits; the last thing that an event does."""
     span = span_at(lane, s)
     if span.parent == NOBODY:
         release(lane, s)
-        return
+        return NOTHING
+    time = put_back(plan, lane, s, status, now)
+    if time == now and alone(lane, now):
+        return REPLY
+    enter(lane, time, _REPLY, span.key, s)
+    return NOTHING
+
+
+@njit(inline=True)
+def put_back(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
+    """Give a span the status of its answer and return when that reaches the caller."""
+    span = span_at(lane, s)
     span.status = status
     span.state = BACK
     if span.site >= 0:
@@ -190,7 +205,7 @@ def reply(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     else:
         dist, mean, shape = plan.net_dist, plan.net_mean, plan.net_shape
     back = draw(dist, mean, shape, span.key, BORDER, _BACK) * replica_at(lane, span.replica).network
-    enter(lane, now + back, _REPLY, span.key, s)
+    return now + back
 
 
 @njit(inline=True)
@@ -208,6 +223,17 @@ def check_memory(plan, lane, at, now):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True)
+def start(lane, s, now):  # type: ignore[no-untyped-def]
+    """A span has its thread: it walks its program unless it fails by itself."""
+    span = span_at(lane, s)
+    note(lane, now, span.request, span.key, _STARTED, span.replica)
+    ok = replica_at(lane, span.replica).ok
+    if ok < 1.0 and uniform(span.key, draw_index(BORDER, _ERROR_DRAW)) >= ok:
+        return FINISH, s, _ERROR
+    return WALK, s, _OK
+
+
+@njit(inline=True)
 def arrive(plan, lane, s, now):  # type: ignore[no-untyped-def]
     """A span reaches its replica: it starts, queues, is rejected or finds nobody there."""
     span = span_at(lane, s)
@@ -216,8 +242,7 @@ def arrive(plan, lane, s, now):  # type: ignore[no-untyped-def]
     if r.state != UP and r.state != DRAINING:
         note(lane, now, span.request, span.key, _REFUSED_EV, at)
         tally_at(lane, span.service).failed += 1
-        reply(plan, lane, s, _REFUSED, now)
-        return NOTHING
+        return reply(plan, lane, s, _REFUSED, now), s, _OK
     note(lane, now, span.request, span.key, _ARRIVED, at)
     tally_at(lane, span.service).arrivals += 1
     span.arrived = now
@@ -225,28 +250,25 @@ def arrive(plan, lane, s, now):  # type: ignore[no-untyped-def]
         r.threads += 1
         set_in_flight(r, r.in_flight + 1, now)
         check_memory(plan, lane, at, now)
-        return WALK
+        return start(lane, s, now)
     if r.queued < service_at(plan, span.service).queue:
         span.state = QUEUED
         queue_up(lane, at, s, now)
         set_in_flight(r, r.in_flight + 1, now)
         check_memory(plan, lane, at, now)
-        return NOTHING
+        return NOTHING, s, _OK
     note(lane, now, span.request, span.key, _REJECTED_EV, at)
     tally_at(lane, span.service).rejected += 1
-    reply(plan, lane, s, _REJECTED, now)
-    return NOTHING
+    return reply(plan, lane, s, _REJECTED, now), s, _OK
 
 
 @njit(inline=True)
-def start(lane, s, now):  # type: ignore[no-untyped-def]
-    """A span has its thread: it walks its program unless it fails by itself."""
-    span = span_at(lane, s)
-    note(lane, now, span.request, span.key, _STARTED, span.replica)
-    ok = replica_at(lane, span.replica).ok
-    if ok < 1.0 and uniform(span.key, draw_index(BORDER, _ERROR_DRAW)) >= ok:
-        return FINISH, _ERROR
-    return WALK, _OK
+def cache_key_of(plan, call, key, step):  # type: ignore[no-untyped-def]
+    """Return the cache key that a span draws at a cached step."""
+    scaled = uniform(key, draw_index(step, _POPULARITY)) * call.table_n
+    column = np.int64(scaled)
+    row = alias_at(plan, call.table + column)
+    return call.key_offset + popular(scaled, column, row.accept, row.alias)
 
 
 @njit(inline=True)
@@ -271,11 +293,12 @@ def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
             return NOTHING, s, _OK
         call = site_at(plan, step.site)
         if kind == _FILL_STEP:
-            shard_at = cache.owner(lane, call.service, span.cache_key)
-            if shard_at >= 0:
-                note(lane, now, span.request, span.key, _FILLED, span.cache_key)
+            cache_key = cache_key_of(plan, call, span.key, step.number)
+            holder = cache.owner(lane, call.service, cache_key)
+            if holder >= 0:
+                note(lane, now, span.request, span.key, _FILLED, cache_key)
                 cached = service_at(plan, call.service)
-                cache.fill(lane, replica_at(lane, shard_at).shard, span.cache_key, now + cached.ttl_s, cached.slots)
+                cache.fill(lane, replica_at(lane, holder).shard, cache_key, now + cached.ttl_s, cached.slots)
             span.pc += 1
             continue
         if call.probability < 1.0 and uniform(span.key, draw_index(step.number, _CHOICE)) >= call.probability:
@@ -283,12 +306,8 @@ def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
             continue
         child = new_child(plan, lane, s, step.site, 0)
         if kind != _CALL_STEP:
-            u = uniform(span.key, draw_index(step.number, _POPULARITY))
-            scaled = u * call.table_n
-            column = np.int64(scaled)
-            row = alias_at(plan, call.table + column)
-            span.cache_key = call.key_offset + popular(scaled, column, row.accept, row.alias)
-            span_at(lane, child).cache_key = span.cache_key
+            cache_key = cache_key_of(plan, call, span.key, step.number)
+            span_at(lane, child).cache_key = cache_key
         return SEND, child, _OK
 
 
@@ -320,7 +339,7 @@ def finish(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
         enter(lane, now, _GRANT, span_at(lane, waiting).key, waiting)
     else:
         r.threads -= 1
-    reply(plan, lane, s, status, now)
+    return reply(plan, lane, s, status, now)
 
 
 @njit(inline=True)

@@ -131,17 +131,19 @@ class ResultsWriter:
         """
         assert not self._closed, "write after close"
         episodes = tables["episodes"]
-        self.n_runs += episodes.height
         if self.kind == "csv":
             self._append(episodes)
         elif self.kind == "parquet":
             self._pending.setdefault("episodes", []).append(episodes)
+            self.n_runs += episodes.height
         else:
             self._buffer(tables)
             try:
                 self._flush(PART_RUNS)
             except ResultsError as error:
                 self._closed = True
+                with contextlib.suppress(ResultsError):
+                    self._write_metadata({"complete": False, "stopped_by": "ResultsError"})
                 raise ResultsError(f"{error}; {self.n_kept} runs were kept") from error
 
     def close(self, more: Mapping[str, Any] | None = None) -> None:
@@ -208,6 +210,7 @@ class ResultsWriter:
             raise ResultsError(f"cannot write {self.target}: {_reason(error)}; {self.n_kept} runs were kept") from error
         self._csv_end += text.tell()
         self.n_kept += episodes.height
+        self.n_runs += episodes.height
 
     def _close_csv(self) -> None:
         assert self._csv is not None
@@ -229,13 +232,17 @@ class ResultsWriter:
     def _buffer(self, tables: Mapping[str, pl.DataFrame]) -> None:
         """Number the runs and sort every table's rows into parts."""
         episodes = tables["episodes"]
-        first = self.n_runs - episodes.height
-        numbers = episodes.select(*KEY, pl.int_range(first, self.n_runs, dtype=pl.Int64).alias("_number"))
+        end = self.n_runs + episodes.height
+        numbers = episodes.select(*KEY, pl.int_range(self.n_runs, end, dtype=pl.Int64).alias("_number"))
+        numbered = {}
         for name, table in tables.items():
             joined = table.join(numbers, on=list(KEY), how="left", nulls_equal=True, maintain_order="left")
             if joined["_number"].null_count():
                 raise ValueError(f"table {name} has rows of runs that are not among the episodes")
-            self._pending.setdefault(name, []).append(joined)
+            numbered[name] = joined
+        # all tables or none, should Ctrl-C come in between
+        self._pending |= {name: [*self._pending.get(name, []), table] for name, table in numbered.items()}
+        self.n_runs = end
 
     def _flush(self, at_least: int) -> None:
         """Write parts while at least so many runs wait; a part appears with all its tables or not at all."""
