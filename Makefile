@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-guard clean
+.PHONY: help run test lint bench bench-guard docs clean
 
 help:
 	@echo "make run          create .venv, evaluate $(EPISODES) episodes into results/"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint         ruff, mypy --strict, the layer test"
 	@echo "make bench        the benchmark table (bench/README.md says how to read it)"
 	@echo "make bench-guard  the ratios that must hold, in short"
+	@echo "make docs         write docs/reference anew from the code"
 	@echo "make clean        remove .venv and what the tools left behind (results stay)"
 
 # Stamps: the environment is made anew only when what goes into it changes.
@@ -55,6 +56,9 @@ bench: $(VENV)/.dev
 
 bench-guard: $(VENV)/.dev
 	$(BIN)/python -m pytest bench -q -m guard --benchmark-disable
+
+docs: $(VENV)/.runtime
+	$(BIN)/python -c 'import cli; from agent.commands.reference import write; write(cli.cli, "docs/reference")'
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

@@ -37,7 +37,7 @@ LOAD_BANDS = (0.85, 1.15)
 AMPLIFICATION_BANDS = (1.05, 1.5)
 #: What the target of a decision looks like, most telling first (``agent.policies.signature``).
 PATTERNS = (
-    "poison", "skew", "short", "flapping", "change", "memory", "cpu", "errors", "cold", "surge", "latency", "nothing",
+    "poison", "change", "skew", "short", "flapping", "memory", "cpu", "errors", "cold", "surge", "latency", "nothing",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ WINDOW = 24
 #: A scrape counts as normal only when the run is still quiet this many steps later: alarms come late.
 DELAY = 6
 #: Weight of a new normal scrape once many have been seen (an average over about this many steps).
-MEMORY_STEPS = 96
+MEMORY_STEPS = 36
 
 #: (metric,) smallest believable spread: (share of the centre, absolute), so that a quiet metric does not turn
 #: noise into evidence.

@@ -13,7 +13,7 @@ from agent.api import AgentTrace, Decision, Detection, Detector, Diagnoser, Keys
 from agent.history import History
 from agent.keys import subkeys
 from agent.policies.guardrails import Guardrails, Limits
-from agent.policies.signature import signatures
+from agent.policies.signature import admitted_errors, signatures
 from simcore.env import Episodes
 from simcore.env.episodes import UNHEALTHY_PENALTY
 from simcore.observation import ActionTable, Observation, Topology
@@ -30,8 +30,8 @@ WAIT_S = 30.0
 RENEW_STEPS = 3
 #: Quiet time after which an incident is over for the agent, seconds; FIELD's healthy stretch.
 OVER_S = 60.0
-#: Quiet time after which a limit on the traffic is lifted by one step, seconds.
-LIFT_S = 15.0
+#: Time within the SLO after which a limit on the traffic is lifted by one step, seconds.
+LIFT_S = 20.0
 #: The action helped if the symptoms are now below this share of what they were.
 HELPED = 0.6
 #: Excess anomaly score from which another service may be acted on in the suspect's place.
@@ -61,7 +61,7 @@ def _severity(system: Floats, topology: Topology) -> Floats:
     Traffic without any good answer has no quantile; it counts as all requests bad.
     """
     late = system[:, Metric.P95_S] / topology.p95_slo_s
-    bad = system[:, Metric.ERROR_RATE] / topology.bad_frac_slo
+    bad = admitted_errors(system) / topology.bad_frac_slo
     worst = np.fmax(late, bad)
     silent = (system[:, Metric.REQUEST_RATE_RPS] > 0) & ~(system[:, Metric.OK] > 0)
     return np.where(silent, np.fmax(worst, 1.0 / topology.bad_frac_slo), np.nan_to_num(worst, nan=0.0))
@@ -72,8 +72,9 @@ class Agent:
 
     A decision opens when an alarm is open, or the SLO was broken in two of the last three scrapes, and no decision is
     under way. It is judged after the action's delay and settle time (``WAIT_S`` for noop); if the run is still
-    triggered then, the next decision opens at that step. When a run has been quiet for ``LIFT_S`` a limit on its traffic is
-    lifted by one step, without a decision; after ``OVER_S`` the incident is over and what did not help is forgotten.
+    triggered then, the next decision opens at that step. When the SLO has held for ``LIFT_S`` (shed requests apart) a
+    limit on the traffic is lifted by one step, without a decision. After ``OVER_S`` of quiet the incident is over and what
+    did not help is forgotten.
     """
 
     def __init__(self, detector: Detector, diagnoser: Diagnoser, policy: Policy, *, limits: Limits | None = None) -> None:
@@ -105,6 +106,7 @@ class Agent:
         self._duration = np.maximum(1, np.ceil(taken / topology.step_s - 1e-9)).astype(np.int64)
         self._broken = np.zeros((3, n), np.bool_)
         self._calm = np.zeros(n, np.int64)
+        self._well = np.zeros(n, np.int64)
         self._due = np.full(n, -1, np.int64)
         self._before = np.zeros(n)
         self._count = np.zeros(n, np.uint64)
@@ -131,6 +133,7 @@ class Agent:
         triggered = detection.alarm | (self._broken.sum(0) >= 2)
         self._history.push(observation, ~triggered)
         self._calm = np.where(triggered, 0, self._calm + 1)
+        self._well = np.where(severity > 1.0, 0, self._well + 1)
         self._judge(observation.step, triggered, severity)
         wanting = triggered & (self._due < 0)
         renewing = wanting | (triggered & (observation.step - self._diagnosed >= RENEW_STEPS))
@@ -149,7 +152,7 @@ class Agent:
             decision = self._current.pop(int(run))
             decision.closed = step
             helped = not triggered[run] or severity[run] < HELPED * self._before[run]
-            self._guard.judged(int(run), decision.action, decision.target, bool(helped))
+            self._guard.judged(step, int(run), decision.action, decision.target, bool(helped))
             self._due[run] = -1
         over = np.flatnonzero(self._calm == self._steps["over"])
         if over.size:
@@ -229,11 +232,12 @@ class Agent:
         return opened
 
     def _lift(self, observation: Observation, choice: Ints) -> None:
-        """Admit more traffic in runs that are quiet, by one step."""
-        quiet = (observation.admitted < 1.0) & (self._calm >= self._steps["lift"]) & (self._due < 0)
-        runs = np.flatnonzero(quiet & (self._calm % self._steps["lift"] == 0))
+        """Admit more traffic, by one step, in runs that keep the SLO and do nothing else at this step."""
+        well = (observation.admitted < 1.0) & (self._well >= self._steps["lift"]) & (choice == 0)
+        runs = np.flatnonzero(well)
         if runs.size:
             choice[runs] = self._guard.may_lift(observation, runs)
+            self._well[runs[choice[runs] > 0]] = 0
             self._guard.took(observation.step, runs, choice[runs])
 
     def _say(self, run: int) -> str:

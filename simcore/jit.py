@@ -17,6 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+# OpenMP's threads spin between parallel kernels by default: with other work on the machine a step then takes
+# a time slice instead of microseconds, and twelve times the CPU. Read once, when Numba starts its threads.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import numba
 from numba import prange
 from numba.core import types

@@ -121,7 +121,7 @@ CONTROL = np.dtype(
 )
 REPLICA = np.dtype(
     [
-        ("v", "f8"), ("vt", "f8"), ("rate", "f8"), ("speed", "f8"), ("cores", "f8"), ("demand", "f8"),
+        ("v", "f8"), ("vt", "f8"), ("rate", "f8"), ("pace", "f8"), ("alone_pace", "f8"), ("speed", "f8"), ("cores", "f8"), ("demand", "f8"),
         ("busy", "f8"), ("busy_since", "f8"), ("busy_acc", "f8"),
         ("flight_since", "f8"), ("flight_acc", "f8"),
         ("n_jobs", "i8"), ("threads", "i8"), ("in_flight", "i8"), ("outstanding", "i8"), ("queued", "i8"), ("q_head", "i8"),
@@ -161,7 +161,7 @@ LANE = np.dtype(
         ("streams", "i8"), ("mods", "i8"), ("changes", "i8"), ("actions", "i8"), ("rings", "i8"), ("fleets", "i8"),
         ("stacks", "i8"), ("shards", "i8"), ("slots", "i8"), ("where", "i8"), ("ends", "i8"), ("scratch", "i8"),
         ("tally", "i8"), ("log", "i8"),
-        ("now", "f8"), ("admitted", "f8"), ("phase", "f8"), ("key", "u8"), ("window", "i8"), ("events", "i8"), ("n_log", "i8"),
+        ("now", "f8"), ("admitted", "f8"), ("phase", "f8"), ("key", "u8"), ("window", "i8"), ("events", "i8"), ("crowded", "i8"), ("n_log", "i8"),
         ("need", "i8"), ("log_on", "i8"), ("free_span", "i8"), ("n_free", "i8"), ("n_heap", "i8"), ("n_control", "i8"),
         ("n_replicas", "i8"), ("n_shards", "i8"), ("n_streams", "i8"), ("n_mods", "i8"), ("n_changes", "i8"), ("n_ends", "i8"),
         ("first_replica_leaf", "i8"), ("per_replica", "i8"), ("groups", "i8"), ("keys_wide", "i8"), ("slots_wide", "i8"), ("stack_wide", "i8"),

@@ -4,13 +4,13 @@
 are compiled; Python code calls the compiled versions too.
 """
 
-__all__ = ["backoff", "draw", "exp", "integrate", "log", "normal", "popular", "popularity", "rate_factor", "sin_turn"]
+__all__ = ["backoff", "draw", "exp", "exponential", "integrate", "log", "normal", "popular", "popularity", "rate_factor", "sin_turn"]
 
 import numpy as np
 
 from simcore.codes import Dist
 from simcore.jit import bits_of, float_of, njit
-from simcore.streams import draw_index, uniform
+from simcore.streams import draw_index, mix, uniform
 
 _CONSTANT, _EXPONENTIAL = np.int64(Dist.CONSTANT), np.int64(Dist.EXPONENTIAL)
 _LOGNORMAL, _GAMMA = np.int64(Dist.LOGNORMAL), np.int64(Dist.GAMMA)
@@ -132,6 +132,68 @@ def _gamma(shape, key, index):  # type: ignore[no-untyped-def]
             return boost * d * v
 
 
+#: Start of the tail and area of a layer of the exponential ziggurat with 256 layers (Marsaglia and Tsang, 2000).
+_TAIL = 7.69711747013104972
+_AREA = 0.0039496598225815571993
+
+
+@njit
+def _ziggurat(width, limit, height):  # type: ignore[no-untyped-def]
+    """Fill the tables of the exponential ziggurat: width per unit, limit below which all is inside, density."""
+    unit = 2.0**53
+    x = _TAIL
+    inner = x
+    q = _AREA / exp(-x)
+    limit[0] = np.uint64((x / q) * unit)
+    limit[1] = np.uint64(0)
+    width[0] = q / unit
+    width[255] = x / unit
+    height[0] = 1.0
+    height[255] = exp(-x)
+    for i in range(254, 0, -1):
+        x = -log(_AREA / x + exp(-x))
+        limit[i + 1] = np.uint64((x / inner) * unit)
+        inner = x
+        height[i] = exp(-x)
+        width[i] = x / unit
+
+
+_WIDTH, _LIMIT, _HEIGHT = np.empty(256), np.empty(256, np.uint64), np.empty(256)
+_ziggurat(_WIDTH, _LIMIT, _HEIGHT)
+_BYTE, _EIGHT, _THREE = np.uint64(255), np.uint64(8), np.uint64(3)
+
+
+@njit
+def _exponential_edge(key, index, layer, inside, bits):  # type: ignore[no-untyped-def]
+    """Go on where the first try of ``exponential`` has failed, with numbered sub-draws."""
+    sub = index
+    while True:
+        x = np.float64(bits) * _WIDTH[layer]
+        if inside:
+            return x
+        sub += np.uint64(1)
+        if layer == 0:
+            return _TAIL - log(1.0 - uniform(key, sub))
+        if _HEIGHT[layer] + (_HEIGHT[layer - 1] - _HEIGHT[layer]) * uniform(key, sub) < exp(-x):
+            return x
+        sub += np.uint64(1)
+        word = mix(key, sub) >> _THREE
+        layer = np.int64(word & _BYTE)
+        bits = word >> _EIGHT
+        inside = bits < _LIMIT[layer]
+
+
+@njit(inline=True)
+def exponential(key, index):  # type: ignore[no-untyped-def]
+    """Return an exponential variate of mean 1 by the ziggurat of Marsaglia and Tsang (2000)."""
+    word = mix(key, index) >> _THREE
+    layer = np.int64(word & _BYTE)
+    bits = word >> _EIGHT
+    if bits < _LIMIT[layer]:
+        return np.float64(bits) * _WIDTH[layer]
+    return _exponential_edge(key, index, layer, False, bits)
+
+
 @njit
 def draw(dist, mean, shape, key, step, purpose):  # type: ignore[no-untyped-def]
     """Return a value of the given distribution and mean for a span's step.
@@ -151,7 +213,7 @@ def draw(dist, mean, shape, key, step, purpose):  # type: ignore[no-untyped-def]
         return mean
     index = draw_index(step, purpose)
     if dist == _EXPONENTIAL:
-        return mean * -log(1.0 - uniform(key, index))
+        return mean * exponential(key, index)
     if dist == _LOGNORMAL:
         return mean * exp(shape * normal(uniform(key, index)) - 0.5 * shape * shape)
     return mean * (_gamma(shape, key, index) / shape)

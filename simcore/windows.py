@@ -174,12 +174,13 @@ def _quantiles(scratch, lo, hi, out):  # type: ignore[no-untyped-def]
     n = hi - lo
     if n < MIN_SAMPLES:
         return
-    k99 = lo + rank_of(n, 990)
-    k95 = lo + rank_of(n, 950)
     k50 = lo + rank_of(n, 500)
-    out[_P99] = select(scratch, lo, hi, k99)
-    out[_P95] = scratch[k95] if k95 == k99 else select(scratch, lo, k99, k95)
-    out[_P50] = select(scratch, lo, k95, k50)
+    k95 = lo + rank_of(n, 950)
+    k99 = lo + rank_of(n, 990)
+    # the median first: it halves what is left for the others
+    out[_P50] = select(scratch, lo, hi, k50)
+    out[_P95] = select(scratch, k50, hi, k95)
+    out[_P99] = select(scratch, k95, hi, k99)
 
 
 @njit
@@ -209,23 +210,27 @@ def close_window(ends, n_ends, tally, area, cores, step_s, scratch, metrics, tot
     """
     n_rows = tally.shape[0]
     system = n_rows - 1
+    # sort by row and outcome: first how many there are, then where each goes
+    first = np.zeros(2 * n_rows + 1, np.int64)
+    for i in range(n_ends):
+        first[2 * ends[i].service + ends[i].failed + 1] += 1
+    for i in range(2 * n_rows):
+        first[i + 1] += first[i]
+    place = first.copy()
+    for i in range(n_ends):
+        kind = 2 * ends[i].service + ends[i].failed
+        scratch[place[kind]] = ends[i].latency_s
+        place[kind] += 1
     metrics[:, :] = np.nan
     attempts = 0
     for row in range(n_rows):
-        lo, hi, top = 0, 0, n_ends
-        for i in range(n_ends):
-            if ends[i].service == row:
-                if ends[i].failed == 0:
-                    scratch[hi] = ends[i].latency_s
-                    hi += 1
-                else:
-                    top -= 1
-                    scratch[top] = ends[i].latency_s
+        lo, mid, hi = first[2 * row], first[2 * row + 1], first[2 * row + 2]
         out = metrics[row]
-        _quantiles(scratch, lo, hi, out)
-        failures = n_ends - top
+        _quantiles(scratch, lo, mid, out)
+        successes = mid - lo
+        failures = hi - mid
         if failures >= MIN_SAMPLES:
-            out[_P95F] = select(scratch, top, n_ends, top + rank_of(failures, 950))
+            out[_P95F] = select(scratch, mid, hi, mid + rank_of(failures, 950))
         count = tally[row]
         out[_RATE] = count[_T_ARR] / step_s
         out[_REJ] = count[_T_REJ]
@@ -234,16 +239,16 @@ def close_window(ends, n_ends, tally, area, cores, step_s, scratch, metrics, tot
         attempts += count[_T_ATT]
         if row == system:
             # a client's timeout is among the successes' quantiles, but it is no success
-            out[_OK] = hi - count[_T_TMO]
+            out[_OK] = successes - count[_T_TMO]
             bad_ends = failures + count[_T_TMO] + count[_T_REJ]
-            all_ends = hi + failures + count[_T_REJ]
+            all_ends = successes + failures + count[_T_REJ]
             if all_ends > 0:
                 out[_ERRORS] = bad_ends / all_ends
             continue
-        out[_OK] = hi
+        out[_OK] = successes
         bad_ends = failures + count[_T_FAIL] + count[_T_REJ]
-        if hi + bad_ends > 0:
-            out[_ERRORS] = bad_ends / (hi + bad_ends)
+        if successes + bad_ends > 0:
+            out[_ERRORS] = bad_ends / (successes + bad_ends)
         if area[row, _A_UP] > 0.0:
             out[_UTIL] = area[row, _A_BUSY] / (area[row, _A_UP] * cores[row])
         out[_MEMORY] = area[row, _A_MEM]

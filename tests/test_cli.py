@@ -39,7 +39,9 @@ def test_help_takes_less_than_three_tenths_of_a_second() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys, cli\ntry:\n    cli.main(['eval', '--help'])\nexcept SystemExit:\n    print('|'.join(sys.modules))"
+    code = (
+        "import sys, cli\ntry:\n    cli.main(['eval', '--help'])\nexcept SystemExit:\n    print('|'.join(sys.modules))"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     loaded = {name.split(".")[0] for name in ran.stdout.splitlines()[-1].split("|")}
     assert "click" in loaded
@@ -168,7 +170,9 @@ def test_quiet_says_nothing_on_stderr(tiny: str, invoke: Invoke) -> None:
 def test_json_is_one_object_with_what_was_done_and_what_it_took(tiny: str, invoke: Invoke) -> None:
     result = invoke("eval", "--scenario", tiny, "--episodes", 2, "--policy", "noop,bandit", "--threads", 1, "--json")
     found = json.loads(result.out)
-    keys = "summary runs requests events wall_s cpu_s requests_per_cpu_s compile_s peak_rss_bytes engine threads versions"
+    keys = (
+        "summary runs requests events wall_s cpu_s requests_per_cpu_s compile_s peak_rss_bytes engine threads versions"
+    )
     assert set(keys.split()) <= set(found)
     assert found["runs"] == 4
     assert found["requests"] > 0

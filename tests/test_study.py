@@ -208,7 +208,9 @@ def replace_rate(scenario: Scenario) -> Scenario:
 def episodes_of(**columns: list[Any]) -> pl.DataFrame:
     height = len(next(iter(columns.values())))
     rows = pl.concat([empty("episodes")] + [pl.DataFrame(schema=SCHEMAS["episodes"]).clear(1)] * height)
-    return rows.with_columns(pl.Series(name, values, dtype=SCHEMAS["episodes"][name]) for name, values in columns.items())
+    return rows.with_columns(
+        pl.Series(name, values, dtype=SCHEMAS["episodes"][name]) for name, values in columns.items()
+    )
 
 
 def paired(gap: list[float]) -> pl.DataFrame:

@@ -25,7 +25,7 @@ from agent.detectors.forest import (
     leaf_values,
     score_forests,
 )
-from agent.keys import subkeys
+from agent.keys import subkeys, uniforms
 from simcore.errors import InputError
 from simcore.jit import njit
 from simcore.samplers import log
@@ -41,12 +41,19 @@ _P95, _RATE = FEATURES.index(Metric.P95_S), int(Metric.REQUEST_RATE_RPS)
 _LOADED = tuple(f for f, metric in enumerate(FEATURES) if metric != Metric.ERROR_RATE)
 #: p95 enters as a logarithm, since a forest cuts uniformly between extremes; below this it is all the same, seconds.
 _MIN_P95_S = 1e-4
+_ERRORS = FEATURES.index(Metric.ERROR_RATE)
+#: Width over which an error rate is spread when a forest is fitted. Almost all healthy windows have none at all, and
+#: a feature that is constant in a node is never cut there: the forest would not look at errors.
+_SPREAD = 0.03
+#: Error rate above which a missing p95 means that hardly anybody was answered.
+_OUTAGE = 0.5
+_POLICY_STREAM = 5
 #: Smallest spread of scores: forests of a constant service would make any change an alarm otherwise.
-_MIN_SPREAD = 0.01
+_MIN_SPREAD = 0.03
 
 
 @njit
-def _features(metrics, columns, p95, rate, least, curve, span, fill, x, known):  # type: ignore[no-untyped-def]
+def _features(metrics, columns, rate, curve, span, fill, worst, x, known):  # type: ignore[no-untyped-def]
     """Fill x (run, service, feature) float32 and known (run, service): whether any feature was there."""
     for run in range(x.shape[0]):
         for s in range(x.shape[1]):
@@ -56,12 +63,20 @@ def _features(metrics, columns, p95, rate, least, curve, span, fill, x, known): 
             for f in range(x.shape[2]):
                 value = metrics[run, s, columns[f]]
                 if np.isnan(value):
-                    x[run, s, f] = fill[s, f]
+                    outage = f == _P95 and metrics[run, s, columns[_ERRORS]] > _OUTAGE
+                    x[run, s, f] = worst[s] if outage else fill[s, f]
                     continue
-                if f == p95:
-                    value = log(max(value, least))
+                if f == _P95:
+                    value = log(max(value, _MIN_P95_S))
                 x[run, s, f] = value - (curve[s, f, 0] + (curve[s, f, 1] + curve[s, f, 2] * load) * load)
                 known[run, s] = True
+
+
+def _jitter(n: int, key: np.uint64) -> npt.NDArray[np.float32]:
+    """Return (n,) keyed shifts of an error rate, uniform and 0 on average."""
+    draws = uniforms(subkeys(np.full(n, key), np.arange(n, dtype=np.uint64)))
+    shifts: npt.NDArray[np.float32] = ((draws - 0.5) * _SPREAD).astype(np.float32)
+    return shifts
 
 
 class IsolationForestDetector(ScoringDetector):
@@ -72,8 +87,8 @@ class IsolationForestDetector(ScoringDetector):
     load, where all three are at their extremes together. Beyond the rates seen, the nearest one counts.
 
     A missing feature (a quantile of too few answers, a rate of no requests) takes the median of the fault-free runs:
-    it speaks neither for nor against an anomaly, and the features that are there decide. A service without any
-    feature has no score (nan). ``mode="pooled"`` fits with scikit-learn on all fault-free runs. ``mode="own"`` fits a
+    it speaks neither for nor against an anomaly, and the features that are there decide. But a p95 that is missing
+    while most requests fail is the worst that was seen. A service without any feature has no score (nan). ``mode="pooled"`` fits with scikit-learn on all fault-free runs. ``mode="own"`` fits a
     forest per run and service on the run's first ``warmup_steps`` scrapes within the SLO, and has no score until
     then; ``fit`` then only learns medians and the scale of the scores. Everything learned is saved, forests included.
     """
@@ -85,7 +100,7 @@ class IsolationForestDetector(ScoringDetector):
         *,
         mode: str = "pooled",
         n_trees: int = 100,
-        max_samples: int = 256,
+        max_samples: int = 512,
         warmup_steps: int = 48,
         rule: AlarmRule | None = None,
     ) -> None:
@@ -121,6 +136,7 @@ class IsolationForestDetector(ScoringDetector):
                 raise InputError(f"isolation_forest: {label} must be in [{low}, {high}], got {value}")
         self.mode, self.n_trees, self.max_samples, self.warmup_steps = mode, n_trees, max_samples, warmup_steps
         self._fill = np.zeros((0, len(FEATURES)), np.float32)
+        self._worst = np.zeros(0, np.float32)
         self._curve: Floats = np.zeros((0, len(FEATURES), 3))
         self._span: Floats = np.zeros((0, 2))
         self._forest: Forest | None = None
@@ -128,7 +144,7 @@ class IsolationForestDetector(ScoringDetector):
     def _learn(self, metrics: Floats, topology: Topology, seed: int) -> None:
         n_services = topology.n_services
         windows = np.ascontiguousarray(metrics.reshape(-1, *metrics.shape[2:]))
-        self._fill = np.zeros((n_services, len(FEATURES)), np.float32)
+        self._fill, self._worst = np.zeros((n_services, len(FEATURES)), np.float32), np.zeros(n_services, np.float32)
         self._learn_load(windows)
         pooled = np.zeros((windows.shape[0], n_services, len(FEATURES)), np.float32)
         self._x, self._known = pooled, np.zeros(pooled.shape[:2], np.bool_)
@@ -139,6 +155,8 @@ class IsolationForestDetector(ScoringDetector):
                 values = pooled[~missing[:, s, f], s, f]
                 # a feature that never was there (no quantile at low load) is constant and never splits
                 self._fill[s, f] = np.median(values) if values.size else 0.0
+                if f == _P95 and values.size:
+                    self._worst[s] = values.max()
         self._take(windows)
         if self.mode == "own":
             return
@@ -147,9 +165,11 @@ class IsolationForestDetector(ScoringDetector):
         models = []
         for s in range(topology.n_services):
             x = pooled[self._known[:, s], s]
+            key = run_key(seed, "train", n_services + s, _POLICY_STREAM)
+            x[:, _ERRORS] += _jitter(x.shape[0], key)
             if x.shape[0] < 2:
                 raise InputError(f"isolation_forest: service {topology.services[s]} was never seen in the fault-free runs")
-            state = int(run_key(seed, "train", s, 5) >> np.uint64(33))
+            state = int(run_key(seed, "train", s, _POLICY_STREAM) >> np.uint64(33))
             size = min(self.max_samples, x.shape[0])
             models.append(IsolationForest(n_estimators=self.n_trees, max_samples=size, random_state=state).fit(x))
         self._forest = from_sklearn(models)
@@ -178,7 +198,7 @@ class IsolationForestDetector(ScoringDetector):
     def _take(self, metrics: Floats) -> None:
         """Bring the features of (run, service + 1, metric) into ``_x``, and whether there were any into ``_known``."""
         _features(
-            metrics, _COLUMNS, _P95, _RATE, _MIN_P95_S, self._curve, self._span, self._fill, self._x, self._known
+            metrics, _COLUMNS, _RATE, self._curve, self._span, self._fill, self._worst, self._x, self._known
         )  # fmt: skip
 
     def _normal(self, scores: Floats, overall: Floats) -> tuple[Floats, Floats]:
@@ -252,6 +272,8 @@ class IsolationForestDetector(ScoringDetector):
         run_keys = subkeys(self._keys[runs], np.full(runs.size, 1 << 20, np.uint64))
         keys = subkeys(np.repeat(run_keys, n_services), services)
         samples = self._samples[runs].reshape(runs.size * n_services, self.warmup_steps, len(FEATURES))
+        for forest_samples, key in zip(samples, keys, strict=True):
+            forest_samples[:, _ERRORS] += _jitter(self.warmup_steps, key)
         which = runs[:, None] * n_services + np.arange(n_services)
         nodes = np.zeros((samples.shape[0], self.n_trees * (2 * forest.n_samples - 1)), NODE)
         fit_forests(samples, keys, forest.n_trees, forest.n_samples, forest.depth, nodes)
@@ -268,6 +290,7 @@ class IsolationForestDetector(ScoringDetector):
             "warmup_steps": self.warmup_steps,
         }
         state["fill"] = self._fill.tolist()
+        state["worst"] = self._worst.tolist()
         state["curve"] = self._curve.tolist()
         state["span"] = self._span.tolist()
         if self._forest is not None:
@@ -293,10 +316,11 @@ class IsolationForestDetector(ScoringDetector):
             fresh.__init__(rule=self.rule, **state["options"])  # type: ignore[misc]
             ScoringDetector.load(fresh, state)
             fresh._fill = np.array(state["fill"], np.float32)
+            fresh._worst = np.array(state["worst"], np.float32)
             fresh._curve, fresh._span = np.array(state["curve"], np.float64), np.array(state["span"], np.float64)
-            parts = (fresh._fill, fresh._curve, fresh._span)
+            parts = (fresh._fill, fresh._worst, fresh._curve, fresh._span)
             n_services, n_features = len(fresh._services), len(FEATURES)
-            shapes = [(n_services, n_features), (n_services, n_features, 3), (n_services, 2)]
+            shapes = [(n_services, n_features), (n_services,), (n_services, n_features, 3), (n_services, 2)]
             fits = [part.shape for part in parts] == shapes and all(bool(np.isfinite(part).all()) for part in parts)
             if fresh.mode == "pooled":
                 saved = state["forest"]

@@ -128,8 +128,11 @@ def _failing(now, row, step_s):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _skew(replicas):  # type: ignore[no-untyped-def]
-    """Return evidence that one of a service's replicas (slot, stat) is slower than the others together."""
+def _skew(replicas, usual):  # type: ignore[no-untyped-def]
+    """Return evidence that one of a service's replicas (slot, stat) is slow while the others are not.
+
+    Under overload all are slow, and unevenly so: the others' mean has to be below the service's usual p95.
+    """
     worst, total, n = 0.0, 0.0, 0
     for i in range(replicas.shape[0]):
         row = replicas[i]
@@ -139,7 +142,10 @@ def _skew(replicas):  # type: ignore[no-untyped-def]
             worst = max(worst, row[_MEAN])
     if n < 2:
         return 0.0
-    ratio = worst / ((total - worst) / (n - 1))
+    others = (total - worst) / (n - 1)
+    if others > usual:
+        return 0.0
+    ratio = worst / others
     return min(1.0, max(0.0, ratio - 1.5))
 
 
@@ -175,7 +181,7 @@ def _poisoned(now, base, caller, cache):  # type: ignore[no-untyped-def]
         return 0.0
     asked = (now[cache, _RATE] / now[caller, _RATE]) / (base[cache, _RATE] / base[caller, _RATE])
     # a wrong first answer spares later look-ups, so that some fall is normal
-    return min(1.0, max(0.0, 1.25 - 1.5 * (1.0 - asked) / rise))
+    return min(1.0, max(0.0, 2.5 - 3.0 * (1.0 - asked) / rise))
 
 
 @njit
@@ -201,7 +207,8 @@ def _own(calls, caches, replicas, now, base, scale, step_s, surge, parts):  # ty
         out[4] = min(1.0, missing) if missing > 0.0 else 0.0
         lost = 4.0 * (base[s, _HIT] - now[s, _HIT]) - 0.2
         out[5] = min(1.0, lost) if caches[s] and lost > 0.0 else 0.0
-        out[6] = _skew(replicas[s])
+        # shards of a cache are unequal by nature
+        out[6] = 0.0 if caches[s] else _skew(replicas[s], base[s, _P95])
         out[7] = 0.0
     for s in range(n_services):
         for c in range(n_services):
@@ -246,7 +253,7 @@ def weigh(rings, step, centres, spreads, floors, excess, replicas, age, runs, ca
                 scale[i, m] = max(spreads[run, i, m], max(floors[m, 0] * abs(base[i, m]), floors[m, 1]))
         _follow(rings[run], step, slo[0], slo[1], symptom, r[row], lags[row])
         # a load wave moves by some percent while the normal value follows; a surge is another matter
-        surge = min(1.0, max(0.0, (_ratio(now[n_services, _RATE], base[n_services, _RATE]) - 1.35) / 0.4))
+        surge = min(1.0, max(0.0, (_ratio(now[n_services, _RATE], base[n_services, _RATE]) - 1.4) / 0.3))
         _own(calls, caches, replicas[run], now, base, scale, slo[2], surge, parts[row])
         blame[row, n_services] = 0.6 * surge
         for s in range(n_services):
@@ -256,4 +263,5 @@ def weigh(rings, step, centres, spreads, floors, excess, replicas, age, runs, ca
             strange = excess[run, s]
             strange = 0.0 if np.isnan(strange) else min(1.5, max(0.0, strange))
             changed = 1.2 if age[run, s] <= DELAY * 4 * slo[2] else 1.0
+            clear += (1.0 - clear) * 0.6 * surge  # too many requests explain errors, queues and cold caches too
             blame[row, s] = ((1.0 - clear) * (0.4 + 0.4 * strange) * (0.5 + 0.5 * r[row, s]) + 0.02 * strange) * changed

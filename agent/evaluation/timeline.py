@@ -57,7 +57,8 @@ def render(episodes: Episodes, trace: AgentTrace | None, seen: Seen, labels: Lab
     """
     lines = [*_faults(episodes), *_noise(episodes), *_slo(episodes)]
     if trace is not None:
-        lines += [*_looks(episodes, seen), *_alarms(episodes, trace, seen), *_suspects(episodes, trace), *_decisions(episodes, trace, seen)]
+        lines += [*_looks(episodes, seen), *_alarms(episodes, trace, seen)]
+        lines += [*_suspects(episodes, trace), *_decisions(episodes, trace, seen)]
     lines += _effects(episodes)
     step_s = episodes.scenario.timing.step_s
     shown = [f"{clock(k * step_s):>6}  {mark} {text}" for k, _, mark, text in sorted(dict.fromkeys(lines), key=_order)]

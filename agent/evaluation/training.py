@@ -6,12 +6,12 @@ A trained detector is kept beside the compiled kernels and found again by a hash
 __all__ = ["CALIBRATION_RUNS", "FALSE_ALARMS_PER_HOUR", "TRAINING_RUNS", "fault_free", "trained_detector"]
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import platform
 import tempfile
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -98,19 +98,26 @@ def trained_detector(name: str, scenario: Scenario, *, seed: int, threads: int |
 
 
 def _kept(name: str, scenario: Scenario, seed: int) -> Path:
-    digest = hashlib.sha256()
-    for source in _sources():
-        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     libraries = [f"{package} {version(package)}" for package in ("numpy", "scikit-learn")]
-    what = [name, scenario.digest, str(seed), platform.machine(), platform.python_version(), *libraries]
-    digest.update("\n".join(what).encode())
-    return cache_root() / "detectors" / f"{digest.hexdigest()[:24]}.json"
+    what = [
+        _sources_digest(),
+        name,
+        scenario.digest,
+        str(seed),
+        platform.machine(),
+        platform.python_version(),
+        *libraries,
+    ]
+    return cache_root() / "detectors" / f"{hashlib.sha256('|'.join(what).encode()).hexdigest()[:24]}.json"
 
 
-def _sources() -> Iterator[Path]:
-    yield Path(__file__).resolve()
-    for folder in _SOURCES:
-        yield from sorted((_HOUSE / folder).rglob("*.py"))
+@functools.cache
+def _sources_digest() -> str:
+    digest = hashlib.sha256()
+    found = [path for folder in _SOURCES for path in sorted((_HOUSE / folder).rglob("*.py"))]
+    for source in [Path(__file__).resolve(), *found]:
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _keep(path: Path, state: dict[str, Any]) -> None:

@@ -22,17 +22,20 @@ LIMIT = 0.7
 MIN_FINISHED = 5
 
 
-def worst_slot(replicas: Floats) -> tuple[int, float]:
+def worst_slot(replicas: Floats, usual_s: float = np.inf) -> tuple[int, float]:
     """Return the slot of the slowest replica of a service, and its mean latency over that of the others.
 
     Parameters
     ----------
     replicas
         (slot, stat) of one service.
+    usual_s
+        Mean latency that the others must stay below for the ratio to mean anything: under overload all are slow, and
+        unevenly so.
 
     Returns
     -------
-    Slot -1 and ratio 1 if fewer than two replicas are up, in use and answering.
+    Slot -1 if fewer than two replicas are up, in use and answering; ratio 1 then, or if the others are slow too.
     """
     mean, finished = replicas[:, ReplicaStat.MEAN_LATENCY_S], replicas[:, ReplicaStat.FINISHED]
     used = (replicas[:, ReplicaStat.STATE] == ReplicaState.UP) & ~(replicas[:, ReplicaStat.QUARANTINED] > 0)
@@ -41,7 +44,7 @@ def worst_slot(replicas: Floats) -> tuple[int, float]:
         return -1, 1.0
     worst = int(slots[np.argmax(mean[slots])])
     others = (mean[slots].sum() - mean[worst]) / (slots.size - 1)
-    return worst, float(mean[worst] / others)
+    return worst, float(mean[worst] / others) if others < usual_s else 1.0
 
 
 class Arms:

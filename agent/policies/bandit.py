@@ -2,9 +2,9 @@
 
 Departures from the paper, each because runs of a round share one frozen policy and most signatures are rare:
 
-- *Back-off.* Experience is kept at three levels: the whole signature; target, pattern and whether something was tried
-  before; pattern and whether something was tried. A level's mean is shrunk towards the next coarser one with the
-  weight of ``PRIOR_PULLS`` pulls, and the coarsest towards the playbook's ranking.
+- *Back-off.* Experience is kept at three levels: the whole signature; target, whether the SLO is broken, pattern and
+  whether something was tried before; the same without the target. A level's mean is shrunk towards the next coarser
+  one with the weight of ``PRIOR_PULLS`` pulls, and the coarsest towards the playbook's ranking.
 - *Spreading.* A frozen UCB1 would pull one arm for a whole round. Instead the next ``SPREAD`` pulls are allotted as
   UCB1 would do them one by one if each returned the mean it expects; a run takes an arm by its share, with its
   decision's key. Untried arms are thus spread over the runs, and the propensity is known.
@@ -20,10 +20,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agent.api import PATTERNS, Choices, Decision, Situation
+from agent.api import BROKEN, PATTERNS, Choices, Decision, Situation
 from agent.keys import uniforms
 from agent.policies.arms import ARMS, Arms
-from agent.policies.playbook import PLAYBOOK
+from agent.policies.playbook import EARLY, PLAYBOOK
 from simcore.codes import ActionCode
 from simcore.errors import InputError
 from simcore.observation import ActionTable, Topology
@@ -34,7 +34,8 @@ PRIOR_PULLS = 3.0
 SPREAD = 24
 #: Expected reward before any experience: of the playbook's arms by rank, of noop, and of the others.
 _RANKED, _NOOP, _OTHER = (0.75, 0.65, 0.55), 0.4, 0.35
-_N_PARTS = 6
+#: Of noop while the SLO holds and the playbook waits.
+_WAIT = 0.9
 
 _ARM_OF = {
     ActionCode.NOOP: 0,
@@ -49,16 +50,20 @@ _ARM_OF = {
 
 def _levels(signature: str) -> tuple[str, str, str]:
     """Return the keys under which a signature's experience is kept, coarsest first."""
-    target, _, _, _, pattern, again = signature.split("|")
-    return f"{pattern}|{again}", f"{target}|{pattern}|{again}", signature
+    target, broken, _, _, pattern, again = signature.split("|")
+    rough = f"{'holds' if broken == BROKEN[0] else 'broken'}|{pattern}|{again}"
+    return rough, f"{target}|{rough}", signature
 
 
-def _prior(pattern: str) -> list[float]:
+def _prior(signature: str) -> list[float]:
     """Return the (arm,) rewards expected before any experience."""
+    _, broken, _, _, pattern, _ = signature.split("|")
     means = [_OTHER] * len(ARMS)
     means[0] = _NOOP
     for rank, arm in enumerate(PLAYBOOK[pattern]):
         means[ARMS.index(arm)] = _RANKED[rank]
+    if broken == BROKEN[0] and pattern not in EARLY:
+        means[0] = _WAIT
     return means
 
 
@@ -100,7 +105,7 @@ class Ucb1Policy:
 
     def _expect(self, signature: str) -> tuple[list[float], list[float]]:
         """Return (arm,) the mean reward and the pulls it rests on, the prior's share included."""
-        mean = _prior(signature.split("|")[4])
+        mean = _prior(signature)
         weight = [1.0] * len(ARMS)
         for key in _levels(signature):
             pulls, rewards = self._pulls.get(key), self._rewards.get(key)
@@ -209,7 +214,7 @@ def _check_entry(key: str, pulls: list[int], rewards: list[float]) -> None:
         If a rule is broken.
     """
     parts = key.split("|")
-    if len(parts) not in (2, 3, _N_PARTS) or parts[-2] not in PATTERNS or parts[-1] not in ("first", "again"):
+    if len(parts) not in (3, 4, 6) or parts[-2] not in PATTERNS or parts[-1] not in ("first", "again"):
         raise InputError(f"policy state: experience.{key}: no such signature")
     if len(pulls) != len(ARMS) or len(rewards) != len(ARMS):
         raise InputError(f"policy state: experience.{key}: needs {len(ARMS)} pulls and rewards")

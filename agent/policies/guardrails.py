@@ -31,10 +31,11 @@ class Limits:
     actions_per_hour: int = 20  #: of any kind but noop, per run, over any hour
     failures_per_service: int = 3  #: actions on a suspect that did not help before the next suspect has its turn
     scalings: int = 3  #: scalings of a service in an incident that did not help by themselves
+    repeat_s: float = 300.0  #: this long after, what did not help may be tried again: actions fail at times
 
     def __post_init__(self) -> None:
-        if not (self.restart_cooldown_s >= 0 and min(self.actions_per_hour, self.failures_per_service, self.scalings) >= 1):
-            raise InputError(f"guardrails: cooldown >= 0 and everything else >= 1 must hold, got {self}")
+        if not (self.restart_cooldown_s >= 0 and self.repeat_s > 0 and min(self.actions_per_hour, self.failures_per_service, self.scalings) >= 1):
+            raise InputError(f"guardrails: cooldown >= 0, repeat > 0 and everything else >= 1 must hold, got {self}")
 
 
 class Guardrails:
@@ -53,12 +54,14 @@ class Guardrails:
         #: how often an action may fail to help in an incident: capacity adds up, the others do the same again
         self._patience = np.where((code == ActionCode.SCALE) & (actions.amount > 0), limits.scalings, 1)
         self._useless = np.zeros((n_runs, len(actions)), np.int64)
+        self._failed_at = np.full((n_runs, len(actions)), -np.inf)
         self._failures = np.zeros((n_runs, n_services), np.int64)
 
     def allowed(self, observation: Observation, runs: Ints) -> Bools:
         """Return (row, action) what the given runs may do now; noop always."""
         now = observation.step * self._step_s
-        allowed: Bools = observation.legal[runs] & (self._useless[runs] < self._patience)
+        spent = (self._useless[runs] >= self._patience) & (now - self._failed_at[runs] < self._limits.repeat_s)
+        allowed: Bools = observation.legal[runs] & ~spent
         busy = observation.pending[runs][:, self._service] & self._on_service
         allowed &= ~(busy & self._actions.disruptive)
         hot = now - self._restarted[runs] < self._limits.restart_cooldown_s
@@ -99,11 +102,12 @@ class Guardrails:
         restart = self._restarts[action]
         self._restarted[runs[restart], self._service[action[restart]]] = now
 
-    def judged(self, run: int, action: int, target: int, helped: bool) -> None:
-        """Learn, for the rest of the incident, whether an action helped; waiting may always be tried again."""
+    def judged(self, step: int, run: int, action: int, target: int, helped: bool) -> None:
+        """Learn at a step, for the rest of the incident, whether an action helped; waiting may always be tried again."""
         if helped or action == 0:
             return
         self._useless[run, action] += 1
+        self._failed_at[run, action] = step * self._step_s
         if target >= 0:
             self._failures[run, target] += 1
 

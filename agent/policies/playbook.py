@@ -24,11 +24,11 @@ PLAYBOOK: dict[str, tuple[str, ...]] = {
     "cold": ("noop", "scale_up", "limit_traffic"),
     "surge": ("scale_up", "limit_traffic", "noop"),
     "latency": ("restart", "rollback", "scale_up"),
-    "nothing": ("noop", "restart", "rollback"),
+    "nothing": ("scale_up", "restart", "rollback"),
 }
 
 #: Patterns worth acting on before users notice; with the others one waits until the SLO is broken.
-EARLY = ("poison", "skew", "short", "memory", "cpu", "surge")
+EARLY = ("poison", "change", "skew", "short", "memory", "cpu", "surge")
 
 
 class Playbook(FixedPolicy):

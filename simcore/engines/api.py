@@ -15,6 +15,7 @@ from simcore.model.modulation import Change, Modulation
 from simcore.model.scenario import Scenario
 from simcore.windows import Windows
 
+
 @dataclass(frozen=True, slots=True)
 class RunInputs:
     """What makes one run different from another, before anybody acts."""

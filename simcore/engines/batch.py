@@ -19,6 +19,9 @@ from simcore.model.scenario import Scenario
 from simcore.streams import keyed
 from simcore.windows import N_AREAS, N_METRICS, N_STATS, N_TOTALS, Windows
 
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
 _ZERO_WHEN_OFF = (Param.LEAK, Param.CRASH, Param.SURGE)
 
 
@@ -68,7 +71,8 @@ class BatchSession:
         self._arenas = Arenas(self._plan, self._capacity, inputs, log)
         self._fill_in()
         prepare_runs(self._plan.head, self._arenas.lanes)
-        self._windows = self._run_to(0, 1)
+        self._run_to(0, 1)
+        self._windows = self._no_windows()
 
     def _fill_in(self) -> None:
         """Write what makes the runs different into their state."""
@@ -98,17 +102,25 @@ class BatchSession:
                 changes[i] = (change.time_s, change.value, change.modulation)
             lane["n_mods"], lane["n_changes"], lane["n_streams"] = len(given.modulations), len(given.changes), n_streams
 
+    def _no_windows(self) -> Windows:
+        seen = self._outputs(0)
+        return Windows(self._step, *seen)
+
+    def _outputs(self, n_windows: int) -> tuple[Floats, Ints, Floats, Ints]:
+        n_services, slots = len(self.scenario.services), int(self._plan.head["slots_max"][0])
+        shape = (self.n_runs, n_windows)
+        return (
+            np.full((*shape, n_services + 1, N_METRICS), np.nan),
+            np.zeros((*shape, N_TOTALS), np.int64),
+            np.full((*shape, n_services, slots, N_STATS), np.nan),
+            np.zeros((*shape, n_services), np.int64),
+        )
+
     def _run_to(self, step: int, n_windows: int) -> Windows:
         """Advance all runs to the edge ``step`` and return the last ``n_windows`` windows."""
-        n_services = len(self.scenario.services)
-        slots = int(self._plan.head["slots_max"][0])
-        shape = (self.n_runs, n_windows)
-        metrics = np.full((*shape, n_services + 1, N_METRICS), np.nan)
-        totals = np.zeros((*shape, N_TOTALS), np.int64)
-        replicas = np.full((*shape, n_services, slots, N_STATS), np.nan)
-        markers = np.zeros((*shape, n_services), np.int64)
+        metrics, totals, replicas, markers = self._outputs(n_windows)
         cores = np.ascontiguousarray(self._plan.services["cores"])
-        area = np.zeros((self.n_runs, n_services, N_AREAS))
+        area = np.zeros((self.n_runs, len(cores), N_AREAS))
         needs = np.zeros(self.n_runs, np.int64)
         runs = np.arange(self.n_runs)
         if self._threads is not None:
@@ -145,10 +157,9 @@ class BatchSession:
     def advance(self, until_s: float) -> None:
         """Run to the edge ``until_s``; see ``Session``."""
         step = edge_of(until_s, self.scenario.timing.step_s, self._step)
-        if step > self._step:
-            self._windows = self._run_to(step, step - self._step)
-            self._step = step
-            self.now_s = step * self.scenario.timing.step_s
+        self._windows = self._run_to(step, step - self._step) if step > self._step else self._no_windows()
+        self._step = step
+        self.now_s = step * self.scenario.timing.step_s
 
     def observe(self) -> Windows:
         """Return the windows closed by the last ``advance``."""
@@ -157,8 +168,11 @@ class BatchSession:
     def apply(self, actions: Sequence[EngineAction]) -> None:
         """Enter actions; see ``Session``."""
         for action in actions:
+            if not 0 <= action.run < self.n_runs:
+                raise InputError(f"an action's run must be in 0 .. {self.n_runs - 1}, got {action.run}")
             if action.at_s < self.now_s:
                 raise InputError(f"an action must not take effect before {self.now_s} s, got {action.at_s}")
+        for action in actions:
             run, number = action.run, self._n_actions[action.run]
             self._arenas.room_for_action(run, number)
             row = (action.amount, action.code, action.service, action.replica)

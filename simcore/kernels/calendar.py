@@ -14,7 +14,7 @@ from simcore.layout import NEVER, control_at, group_at, heap_at, job_at, leaf_at
 
 HEAP_LEAF, CONTROL_LEAF, STREAM_LEAF, FIRST_RING = np.arange(4)
 
-#: Leaves per group.
+#: Leaves per group, a power of two (``leaf >> 3`` is the group).
 FAN = np.int64(8)
 
 _CPU, _TIMEOUT, _ROOT = np.int64(Kind.CPU), np.int64(Kind.TIMEOUT), np.int64(Kind.ROOT)
@@ -75,12 +75,12 @@ def rescan(lane, group):  # type: ignore[no-untyped-def]
 def set_leaf(lane, leaf, time):  # type: ignore[no-untyped-def]
     """Enter the next time of a source (``NEVER`` for none)."""
     leaf_at(lane, leaf).time = time
-    group = group_at(lane, leaf // FAN)
+    group = group_at(lane, leaf >> 3)
     if time < group.time:
         group.time = time
         group.leaf = leaf
     elif group.leaf == leaf or (time == group.time and time < NEVER):
-        rescan(lane, leaf // FAN)
+        rescan(lane, leaf >> 3)
 
 
 @njit(inline=True)

@@ -6,7 +6,18 @@ from simcore.codes import BORDER, ActionCode, Down, Event, Kind, Param, Place, P
 from simcore.jit import njit
 from simcore.kernels import cache
 from simcore.kernels.calendar import STREAM_LEAF, disarm, enter, enter_control, leave, next_stream, set_leaf
-from simcore.kernels.replica import DRAINING, GONE, STARTING, UP, arm_cpu, refresh, set_in_flight, set_queued, set_state
+from simcore.kernels.replica import (
+    DRAINING,
+    GONE,
+    STARTING,
+    UP,
+    arm_cpu,
+    pace_up,
+    refresh,
+    set_in_flight,
+    set_queued,
+    set_state,
+)
 from simcore.kernels.requests import (
     COME_UP,
     CRASH,
@@ -129,7 +140,8 @@ def kill(plan, lane, at, cause, now):  # type: ignore[no-untyped-def]
     r.q_tail = -1
     set_queued(r, 0, now)
     set_in_flight(r, 0, now)
-    arm_cpu(plan, lane, at, now)
+    pace_up(plan, lane, r, now)
+    arm_cpu(lane, at, now)
     if r.shard >= 0:
         cache.clear(lane, r.shard, service_at(plan, r.service).n_keys, service_at(plan, r.service).slots)
 
@@ -238,8 +250,10 @@ def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def
         r.shard = lane.n_shards
         lane.n_shards += 1
         cache.clear(lane, r.shard, service_at(plan, service).n_keys, service_at(plan, service).slots)
+    r.alone_pace = 1.0 / r.speed
     refresh(plan, lane, at, now)
-    arm_cpu(plan, lane, at, now)
+    pace_up(plan, lane, r, now)
+    arm_cpu(lane, at, now)
     return at
 
 

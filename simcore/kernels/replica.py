@@ -100,15 +100,29 @@ def sync(r, now):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True)
-def arm_cpu(plan, lane, at, now):  # type: ignore[no-untyped-def]
-    """Recompute the rate per job and enter the next completion."""
-    r = replica_at(lane, at)
+def pace_up(plan, lane, r, now):  # type: ignore[no-untyped-def]
+    """Recompute the rate per job of a replica, and say whether it has changed."""
+    before = r.rate
     n = np.float64(r.n_jobs)
-    r.rate = r.speed if n <= r.cores else r.speed * (r.cores / n)
+    if n <= r.cores:
+        r.rate = r.speed
+        r.pace = r.alone_pace
+    else:
+        # the counter also keeps LLVM from computing both branches, with their divisions, every time
+        lane.crowded += 1
+        r.rate = r.speed * (r.cores / n)
+        r.pace = 1.0 / r.rate if r.rate > 0.0 else 0.0
+    set_busy(plan, r, now)
+    return r.rate != before
+
+
+@njit(inline=True)
+def arm_cpu(lane, at, now):  # type: ignore[no-untyped-def]
+    """Enter the next completion of a replica."""
+    r = replica_at(lane, at)
     time = NEVER
     if r.n_jobs > 0 and r.rate > 0.0:
-        time = now + max(0.0, (job_at(lane, at * lane.per_replica).end - r.v) / r.rate)
-    set_busy(plan, r, now)
+        time = now + max(0.0, (job_at(lane, at * lane.per_replica).end - r.v) * r.pace)
     set_leaf(lane, lane.first_replica_leaf + at, time)
 
 
@@ -138,7 +152,8 @@ def join_cpu(plan, lane, at, span, demand, now):  # type: ignore[no-untyped-def]
     j.end = end
     j.key = key
     j.span = span
-    arm_cpu(plan, lane, at, now)
+    if pace_up(plan, lane, r, now) or i == 0:
+        arm_cpu(lane, at, now)
 
 
 @njit(inline=True)
@@ -177,7 +192,8 @@ def complete_cpu(plan, lane, at, now):  # type: ignore[no-untyped-def]
         j.end = last.end
         j.key = last.key
         j.span = last.span
-    arm_cpu(plan, lane, at, now)
+    pace_up(plan, lane, r, now)
+    arm_cpu(lane, at, now)
     return done
 
 
@@ -261,4 +277,6 @@ def refresh(plan, lane, at, now):  # type: ignore[no-untyped-def]
         sync(r, now)
         r.speed = speed
         r.cores = cores
-        arm_cpu(plan, lane, at, now)
+        r.alone_pace = 1.0 / speed if speed > 0.0 else 0.0
+        pace_up(plan, lane, r, now)
+        arm_cpu(lane, at, now)

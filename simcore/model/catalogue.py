@@ -70,7 +70,7 @@ def _latency_spike(strength: float, scenario: Scenario, service: int) -> tuple[t
     )
     network = (Param.NETWORK, 1.0 + 99.0 * strength)
     # A service that waits for nothing has only its work to get slower.
-    return (network, (Param.DELAY, 1.0 + 29.0 * strength) if delays else (Param.DEMAND, 1.0 + 1.0 * strength))
+    return (network, (Param.DELAY, 1.0 + 49.0 * strength) if delays else (Param.DEMAND, 1.0 + 1.0 * strength))
 
 
 def _error_burst(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
@@ -93,7 +93,8 @@ def _memory_leak(strength: float, scenario: Scenario, service: int) -> tuple[tup
     leak = free / (60.0 / strength * max(span_rate, 1e-3))
     # Two digits, since the sums behind the rate may differ in the last bits between platforms.
     unit = 10.0 ** (math.floor(math.log10(leak)) - 1) if leak >= 100.0 else 1.0
-    return ((Param.LEAK, float(max(1, round(leak / unit) * round(unit)))),)
+    # Collecting ever more garbage costs CPU before the memory is gone.
+    return ((Param.LEAK, float(max(1, round(leak / unit) * round(unit)))), (Param.DEMAND, 1.0 + 0.4 * strength))
 
 
 def _crash_loop(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
@@ -105,7 +106,7 @@ def _bad_deploy(strength: float, scenario: Scenario, service: int) -> tuple[tupl
 
 
 def _traffic_surge(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
-    return ((Param.SURGE, 1.5 * strength),)
+    return ((Param.SURGE, 0.9 * strength),)
 
 
 def _cache_flush(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
@@ -164,8 +165,8 @@ CATALOGUE: Mapping[str, FaultType] = {
         also=_ANYWHERE,
     ),
     "memory_leak": FaultType(
-        mechanism="every finished span leaves memory behind, until the replica is killed and starts cold",
-        signature="memory ramps up and falls in a saw-tooth, errors at each kill",
+        mechanism="every finished span leaves memory behind and collecting it costs CPU, until the replica is killed",
+        signature="memory ramps up and falls in a saw-tooth, CPU up, errors at each kill",
         fixes="restart (for a while), rollback (for good)",
         aim=Aim.SERVICE,
         effects=_memory_leak,

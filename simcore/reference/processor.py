@@ -44,8 +44,11 @@ class Processor:
         """Start a job of the given CPU demand; the event happens at its completion."""
         self._sync()
         done = self._calendar.event()
-        heappush(self._jobs, (self._virtual + demand_s, key, attempt, done))
-        self._rearm()
+        job = (self._virtual + demand_s, key, attempt, done)
+        heappush(self._jobs, job)
+        if self._pace_up() or self._jobs[0] is job:
+            self._rearm()
+        self._changed()
         return done
 
     def retune(self, speed: float, cores: float) -> None:
@@ -55,36 +58,45 @@ class Processor:
         self._sync()
         self.speed = speed
         self.cores = cores
+        self._pace_up()
         self._rearm()
+        self._changed()
 
     def clear(self) -> None:
         """Drop all jobs; nobody hears of them again."""
         self._jobs.clear()
         self._sync()
+        self._pace_up()
         self._rearm()
+        self._changed()
 
     def _sync(self) -> None:
         now = self._calendar.now
         self._virtual = self._virtual + (now - self._since_s) * self._rate if self._jobs else 0.0
         self._since_s = now
 
+    def _pace_up(self) -> bool:
+        """Recompute the rate per job and say whether it has changed."""
+        before, n = self._rate, len(self._jobs)
+        self._rate = self.speed if n <= self.cores else self.speed * (self.cores / n)
+        return self._rate != before
+
     def _rearm(self) -> None:
-        """Recompute the rate, and enter the next completion anew."""
+        """Enter the next completion anew."""
         if self._completion is not None:
             self._completion.cancel()
             self._completion = None
-        n = len(self._jobs)
-        self._rate = self.speed if n <= self.cores else self.speed * (self.cores / n)
-        if n > 0 and self._rate > 0.0:
+        if self._jobs and self._rate > 0.0:
             end, key, attempt, _ = self._jobs[0]
-            wait_s = max(0.0, (end - self._virtual) / self._rate)
+            wait_s = max(0.0, (end - self._virtual) * (1.0 / self._rate))
             self._completion = self._calendar.at(self._calendar.now + wait_s, Kind.CPU, key, attempt, self._complete)
-        self._changed()
 
     def _complete(self, _: Event) -> None:
         end, _key, _attempt, done = heappop(self._jobs)
         self._completion = None
         self._virtual = end if self._jobs else 0.0
         self._since_s = self._calendar.now
+        self._pace_up()
         self._rearm()
+        self._changed()
         done.succeed()
