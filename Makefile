@@ -14,7 +14,7 @@ help:
 	@echo "make lint         ruff, mypy --strict, the layer test"
 	@echo "make bench        the benchmark table (bench/README.md says how to read it)"
 	@echo "make bench-guard  the ratios that must hold, in short"
-	@echo "make docs         write docs/reference anew from the code"
+	@echo "make docs         write docs/reference and the README's timeline anew"
 	@echo "make clean        remove .venv and what the tools left behind (results stay)"
 
 # Stamps: the environment is made anew only when what goes into it changes.
@@ -58,7 +58,7 @@ bench-guard: $(VENV)/.dev
 	$(BIN)/python -m pytest bench -q -m guard --benchmark-disable
 
 docs: $(VENV)/.runtime
-	$(BIN)/python -c 'import cli; from agent.commands.reference import write; write(cli.cli, "docs/reference")'
+	$(BIN)/python -c 'import cli; from agent.commands.reference import write; write(cli.cli, ".")'
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

@@ -195,6 +195,13 @@ def exponential(key, index):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _draw_shaped(dist, mean, shape, key, index):  # type: ignore[no-untyped-def]
+    if dist == _LOGNORMAL:
+        return mean * exp(shape * normal(uniform(key, index)) - 0.5 * shape * shape)
+    return mean * (_gamma(shape, key, index) / shape)
+
+
+@njit(inline=True)
 def draw(dist, mean, shape, key, step, purpose):  # type: ignore[no-untyped-def]
     """Return a value of the given distribution and mean for a span's step.
 
@@ -211,12 +218,9 @@ def draw(dist, mean, shape, key, step, purpose):  # type: ignore[no-untyped-def]
     """
     if dist == _CONSTANT:
         return mean
-    index = draw_index(step, purpose)
     if dist == _EXPONENTIAL:
-        return mean * exponential(key, index)
-    if dist == _LOGNORMAL:
-        return mean * exp(shape * normal(uniform(key, index)) - 0.5 * shape * shape)
-    return mean * (_gamma(shape, key, index) / shape)
+        return mean * exponential(key, draw_index(step, purpose))
+    return _draw_shaped(dist, mean, shape, key, draw_index(step, purpose))
 
 
 @njit(inline=True)

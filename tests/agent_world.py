@@ -90,6 +90,8 @@ def healthy(n_runs: int, n_steps: int, seed: int = 0) -> Floats:
 def slow(metrics: Floats, run: int, service: int, step: int, seconds: float = 0.6) -> None:
     """Make a service slow from a step on, in place; its callers wait for it, and so do the clients."""
     metrics[run, step:, [service, SYSTEM], Metric.P95_S] += seconds
+    metrics[run, step:, service, Metric.IN_FLIGHT] *= 4.0
+    metrics[run, step:, service, Metric.MEMORY_FRAC] += 0.2
     for caller in np.flatnonzero(TOPOLOGY.calls[:, service]):
         metrics[run, step:, caller, Metric.P95_S] += seconds
         metrics[run, step:, caller, Metric.IN_FLIGHT] *= 3.0

@@ -1,6 +1,6 @@
 """The pages of ``docs/reference``, made from the code itself (``make docs``)."""
 
-__all__ = ["pages", "write"]
+__all__ = ["example_timeline", "pages", "with_timeline", "write"]
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -167,8 +167,37 @@ def _faults() -> str:
     )
 
 
-def write(root: click.Group, folder: str) -> None:
-    """Write the pages into a folder."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
+def write(root: click.Group, house: str) -> None:
+    """Write the reference pages, and the README's timeline, into a checkout."""
+    folder, readme = Path(house) / "docs" / "reference", Path(house) / "README.md"
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages(root).items():
-        (Path(folder) / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
+    readme.write_text(with_timeline(readme.read_text(encoding="utf-8"), example_timeline()), encoding="utf-8")
+
+
+def example_timeline() -> str:
+    """Return the episode that the README shows."""
+    from agent.commands.setup import DEFAULTS
+    from agent.evaluation.replay import Replay, play_replay
+    from agent.evaluation.study import Study
+    from simcore.model.faults import parse_fault
+    from simcore.model.loader import load_scenario
+
+    scenario = load_scenario("three_tier")
+    study = Study(
+        scenario,
+        seed=7,
+        detector=DEFAULTS["detector"],
+        diagnoser=DEFAULTS["diagnoser"],
+        policies=(DEFAULTS["policy"],),
+        faults=(parse_fault("bad_deploy@api", scenario, onset_s=300.0),),
+    )
+    return play_replay(Replay(study, run=0, policy=DEFAULTS["policy"])).timeline
+
+
+def with_timeline(page: str, timeline: str) -> str:
+    """Return a page with the timeline between its marks."""
+    begin, end = "<!-- timeline -->\n", "<!-- /timeline -->"
+    head, rest = page.split(begin)
+    return f"{head}{begin}```text\n{timeline}\n```\n{end}{rest.split(end)[1]}"

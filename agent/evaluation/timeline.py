@@ -16,8 +16,8 @@ from simcore.windows import Metric
 
 Floats = npt.NDArray[np.float64]
 
-#: A line of the timeline: step, order within the step, mark, text.
-Line = tuple[int, int, str, str]
+#: A line of the timeline: time in steps, order within an instant, mark, text.
+Line = tuple[float, int, str, str]
 
 _TRUTH = "~"  # what the agent cannot see
 _LOOK_S = 300.0
@@ -67,7 +67,7 @@ def render(episodes: Episodes, trace: AgentTrace | None, seen: Seen, labels: Lab
     return "\n".join([*_head(episodes, labels), "", *shown, "", *report])
 
 
-def _order(line: Line) -> tuple[int, int]:
+def _order(line: Line) -> tuple[float, int]:
     return line[0], line[1]
 
 
@@ -90,10 +90,10 @@ def _faults(episodes: Episodes) -> list[Line]:
     step_s = episodes.scenario.timing.step_s
     for fault in episodes.runs[0].faults:
         text = f"fault begins: {_describe(fault, episodes)}"
-        lines.append((int(fault.onset_s / step_s), 0, _TRUTH, text))
+        lines.append((fault.onset_s / step_s, 0, _TRUTH, text))
         end = fault.onset_s + fault.duration_s
         if fault.duration_s > 0 and end < episodes.n_steps * step_s:
-            lines.append((int(end / step_s), 0, _TRUTH, f"fault's time is over: {label(fault, episodes.scenario)}"))
+            lines.append((end / step_s, 0, _TRUTH, f"fault's time is over: {label(fault, episodes.scenario)}"))
     return lines
 
 
@@ -107,7 +107,7 @@ def _noise(episodes: Episodes) -> list[Line]:
             continue
         place = names[what.service] if what.service >= 0 else "the border"
         text = f"{_NOISE[what.param]} at {place} (harmless)"
-        lines.append((int(change.time_s / episodes.scenario.timing.step_s), 0, _TRUTH, text))
+        lines.append((change.time_s / episodes.scenario.timing.step_s, 0, _TRUTH, text))
     return lines
 
 
@@ -209,7 +209,7 @@ def _effects(episodes: Episodes) -> list[Line]:
         name = episodes.actions.names[record.action]
         if record.effect_s < episodes.n_steps * step_s:
             text = f"{name} takes effect" if record.succeeds else f"{name} fails"
-            lines.append((int(record.effect_s / step_s), 0, _TRUTH, text))
+            lines.append((record.effect_s / step_s, 0, _TRUTH, text))
     return lines
 
 

@@ -57,16 +57,27 @@ def _tie(lane, a, b):  # type: ignore[no-untyped-def]
 
 
 @njit
-def rescan(lane, group):  # type: ignore[no-untyped-def]
-    """Find the first leaf of a group again."""
-    first = group * FAN
-    best = first
-    time = leaf_at(lane, first).time
-    for leaf in range(first + 1, first + FAN):
-        t = leaf_at(lane, leaf).time
-        if t < time or (t == time and t < NEVER and _tie(lane, leaf, best)):
+def _first_of_equals(lane, group, time):  # type: ignore[no-untyped-def]
+    best = np.int64(-1)
+    for leaf in range(group * FAN, group * FAN + FAN):
+        if leaf_at(lane, leaf).time == time and (best < 0 or _tie(lane, leaf, best)):
             best = leaf
-            time = t
+    return best
+
+
+@njit
+def rescan(lane, group):  # type: ignore[no-untyped-def]
+    """Find the first leaf of a group again; without branches, since nobody can predict which it is."""
+    at = group * FAN
+    a, b, c, d = leaf_at(lane, at).time, leaf_at(lane, at + 1).time, leaf_at(lane, at + 2).time, leaf_at(lane, at + 3).time
+    e, f, g, h = leaf_at(lane, at + 4).time, leaf_at(lane, at + 5).time, leaf_at(lane, at + 6).time, leaf_at(lane, at + 7).time
+    ab, cd, ef, gh = min(a, b), min(c, d), min(e, f), min(g, h)
+    time = min(min(ab, cd), min(ef, gh))
+    equal = (a == time) + (b == time) + (c == time) + (d == time) + (e == time) + (f == time) + (g == time) + (h == time)
+    best = at + (b == time) + 2 * (c == time) + 3 * (d == time) + 4 * (e == time)
+    best += 5 * (f == time) + 6 * (g == time) + 7 * (h == time)
+    if equal > 1:
+        best = at if time >= NEVER else _first_of_equals(lane, group, time)
     group_at(lane, group).time = time
     group_at(lane, group).leaf = best
 
