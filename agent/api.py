@@ -48,7 +48,9 @@ class Detection:
     alarm: Bools  #: (run,) whether an alarm is open
     overall: Floats  #: (run,) anomaly score of the system: the mean over the services that have one, else nan
     score: Floats  #: (run, service) anomaly score, larger is stranger; nan before the first scrape or warm-up
-    excess: Floats  #: (run, service) score above normal in units of the alarm threshold: 0 normal, 1 alarm; nan as score
+    excess: (
+        Floats  #: (run, service) score above normal in units of the alarm threshold: 0 normal, 1 alarm; nan as score
+    )
 
 
 @dataclass(frozen=True, slots=True)

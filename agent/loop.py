@@ -73,11 +73,13 @@ class Agent:
     A decision opens when an alarm is open, or the SLO was broken in two of the last three scrapes, and no decision is
     under way. It is judged after the action's delay and settle time (``WAIT_S`` for noop); if the run is still
     triggered then, the next decision opens at that step. When the SLO has held for ``LIFT_S`` (shed requests apart) a
-    limit on the traffic is lifted by one step, without a decision. After ``OVER_S`` of quiet the incident is over and what
-    did not help is forgotten.
+    limit on the traffic is lifted by one step, without a decision. After ``OVER_S`` of quiet the incident is over and
+    what did not help is forgotten.
     """
 
-    def __init__(self, detector: Detector, diagnoser: Diagnoser, policy: Policy, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self, detector: Detector, diagnoser: Diagnoser, policy: Policy, *, limits: Limits | None = None
+    ) -> None:
         self.detector, self.diagnoser, self.policy = detector, diagnoser, policy
         self.limits = limits or Limits()
 
@@ -101,8 +103,12 @@ class Agent:
         self.policy.start(topology, actions)
         self._history = History(topology, n)
         self._guard = Guardrails(actions, n_services, n, topology.step_s, self.limits)
-        self._steps = {name: max(1, math.ceil(s / topology.step_s - 1e-9)) for name, s in (("over", OVER_S), ("lift", LIFT_S))}
-        taken = np.where(np.arange(len(actions)) == 0, np.maximum(WAIT_S, actions.settle_s), actions.delay_s + actions.settle_s)
+        self._steps = {
+            name: max(1, math.ceil(s / topology.step_s - 1e-9)) for name, s in (("over", OVER_S), ("lift", LIFT_S))
+        }
+        taken = np.where(
+            np.arange(len(actions)) == 0, np.maximum(WAIT_S, actions.settle_s), actions.delay_s + actions.settle_s
+        )
         self._duration = np.maximum(1, np.ceil(taken / topology.step_s - 1e-9)).astype(np.int64)
         self._broken = np.zeros((3, n), np.bool_)
         self._calm = np.zeros(n, np.int64)
@@ -171,7 +177,13 @@ class Agent:
                 decision.closed = step
 
     def _diagnose_and_decide(
-        self, observation: Observation, detection: Detection, renewing: Bools, wanting: Bools, severity: Floats, choice: Ints
+        self,
+        observation: Observation,
+        detection: Detection,
+        renewing: Bools,
+        wanting: Bools,
+        severity: Floats,
+        choice: Ints,
     ) -> dict[int, Decision]:
         """Diagnose the runs that need it; take the decisions that are open, into ``choice``."""
         step, runs = observation.step, np.flatnonzero(renewing)
@@ -249,8 +261,8 @@ def reward(episodes: Episodes, first: Ints, last: Ints) -> Floats:
 
     ``reward = (healthy + max(0, 1 - loss)) / 2``. Healthy is 1 if the run is not unhealthy at the end of the last
     step (two of the last three steps violate the SLO, or traffic is turned away). The loss is the fall of J by bad
-    requests and action cost, per step, in units of all requests of a step: ``-(change of J + penalty given or taken) * steps of
-    the horizon / (last - first)``.
+    requests and action cost, per step, in units of all requests of a step: ``-(change of J + penalty given or taken)
+    * steps of the horizon / (last - first)``.
 
     Parameters
     ----------

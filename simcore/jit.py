@@ -22,15 +22,15 @@ from typing import Any, TypeVar
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numba
+from llvmlite import ir
 from numba import prange
 from numba.core import types
 from numba.extending import intrinsic
-from llvmlite import ir
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _HOUSE = Path(__file__).resolve().parent.parent
-_IMPORT = re.compile(r"^\s*from\s+((?:simcore|agent|tests|bench)[\w.]*)\s+import\s+(\(?[\w ,\n]+)", re.MULTILINE)
+_IMPORT = re.compile(r"^\s*from\s+((?:simcore|agent|tests|bench)[\w.]*)\s+import\s+(\([^)]*\)|[^\n(]+)", re.MULTILINE)
 
 
 def cache_root() -> Path:
@@ -142,7 +142,7 @@ def rows_of(dtype: Any, field: str) -> Any:
     record = numba.from_dtype(dtype)
     size = dtype.itemsize
 
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def at(typingctx: Any, owner: Any, index: Any) -> Any:
         offset = owner.offset(field)
 
@@ -159,7 +159,7 @@ def rows_of(dtype: Any, field: str) -> Any:
     return at
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def pointer(typingctx: Any, address: Any) -> Any:
     """Return an int64 address as a pointer, for ``numba.carray``."""
 

@@ -51,7 +51,15 @@ SERVICE = np.dtype(
     align=True,
 )  # fmt: skip
 STEP = np.dtype(
-    [("mean", "f8"), ("shape", "f8"), ("kind", "i8"), ("dist", "i8"), ("number", "i8"), ("site", "i8"), ("after", "i8")],
+    [
+        ("mean", "f8"),
+        ("shape", "f8"),
+        ("kind", "i8"),
+        ("dist", "i8"),
+        ("number", "i8"),
+        ("site", "i8"),
+        ("after", "i8"),
+    ],
     align=True,
 )
 SITE = np.dtype(
@@ -71,7 +79,8 @@ PLAN = np.dtype(
         ("services", "i8"), ("steps", "i8"), ("sites", "i8"), ("aliases", "i8"), ("seeds", "i8"), ("classes", "i8"),
         ("start_s", "f8"), ("step_s", "f8"), ("latency_s", "f8"), ("client_timeout_s", "f8"), ("rate_rps", "f8"),
         ("top", "f8"), ("a", "f8"), ("b", "f8"), ("c", "f8"), ("net_mean", "f8"), ("net_shape", "f8"),
-        ("net_dist", "i8"), ("shape", "i8"), ("grid", "i8"), ("n_services", "i8"), ("n_rings", "i8"), ("slots_max", "i8"),
+        ("net_dist", "i8"), ("shape", "i8"), ("grid", "i8"), ("n_services", "i8"), ("n_rings", "i8"),
+        ("slots_max", "i8"),
         ("n_classes", "i8"),
     ],
     align=True,
@@ -116,15 +125,25 @@ JOB = np.dtype([("end", "f8"), ("key", "u8"), ("span", "i8")], align=True)
 LEAF = np.dtype([("time", "f8")], align=True)
 GROUP = np.dtype([("time", "f8"), ("leaf", "i8")], align=True)
 CONTROL = np.dtype(
-    [("time", "f8"), ("key", "u8"), ("attempt", "i8"), ("kind", "i8"), ("what", "i8"), ("index", "i8"), ("incarnation", "i8")],
+    [
+        ("time", "f8"),
+        ("key", "u8"),
+        ("attempt", "i8"),
+        ("kind", "i8"),
+        ("what", "i8"),
+        ("index", "i8"),
+        ("incarnation", "i8"),
+    ],
     align=True,
 )
 REPLICA = np.dtype(
     [
-        ("v", "f8"), ("vt", "f8"), ("rate", "f8"), ("pace", "f8"), ("alone_pace", "f8"), ("speed", "f8"), ("cores", "f8"), ("demand", "f8"),
+        ("v", "f8"), ("vt", "f8"), ("rate", "f8"), ("pace", "f8"), ("alone_pace", "f8"), ("speed", "f8"),
+        ("cores", "f8"), ("demand", "f8"),
         ("busy", "f8"), ("busy_since", "f8"), ("busy_acc", "f8"),
         ("flight_since", "f8"), ("flight_acc", "f8"),
-        ("n_jobs", "i8"), ("threads", "i8"), ("in_flight", "i8"), ("outstanding", "i8"), ("queued", "i8"), ("q_head", "i8"),
+        ("n_jobs", "i8"), ("threads", "i8"), ("in_flight", "i8"), ("outstanding", "i8"), ("queued", "i8"),
+        ("q_head", "i8"),
         ("q_tail", "i8"), ("service", "i8"), ("state", "i8"), ("quarantined", "i8"), ("next", "i8"), ("shard", "i8"),
         ("leaked", "i8"), ("leak", "i8"), ("ok", "f8"), ("network", "f8"), ("delay", "f8"), ("timeout", "f8"),
         ("queue_since", "f8"), ("queue_acc", "f8"), ("up_since", "f8"), ("up_acc", "f8"),
@@ -134,7 +153,19 @@ REPLICA = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-STREAM = np.dtype([("time", "f8"), ("first_s", "f8"), ("key", "u8"), ("root", "u8"), ("n", "i8"), ("gap", "f8"), ("peak", "f8"), ("value", "f8")], align=True)
+STREAM = np.dtype(
+    [
+        ("time", "f8"),
+        ("first_s", "f8"),
+        ("key", "u8"),
+        ("root", "u8"),
+        ("n", "i8"),
+        ("gap", "f8"),
+        ("peak", "f8"),
+        ("value", "f8"),
+    ],
+    align=True,
+)
 MOD = np.dtype(
     [
         ("value", "f8"), ("since", "f8"), ("param", "i8"), ("place", "i8"), ("service", "i8"), ("replica", "i8"),
@@ -149,7 +180,19 @@ SHARD = np.dtype([("service", "i8"), ("head", "i8"), ("tail", "i8"), ("used", "i
 WHERE = np.dtype([("slot", "i4")], align=True)
 RING = np.dtype([("head", "i8"), ("tail", "i8")], align=True)
 STACK = np.dtype([("version", "i8")], align=True)
-FLEET = np.dtype([("last", "i8"), ("first", "i8"), ("tail", "i8"), ("ordinals", "i8"), ("version", "i8"), ("newest", "i8"), ("depth", "i8"), ("marks", "i8")], align=True)
+FLEET = np.dtype(
+    [
+        ("last", "i8"),
+        ("first", "i8"),
+        ("tail", "i8"),
+        ("ordinals", "i8"),
+        ("version", "i8"),
+        ("newest", "i8"),
+        ("depth", "i8"),
+        ("marks", "i8"),
+    ],
+    align=True,
+)
 
 
 TALLY = np.dtype([(tally.name.lower(), "i8") for tally in Tally], align=True)
@@ -157,14 +200,18 @@ TALLY = np.dtype([(tally.name.lower(), "i8") for tally in Tally], align=True)
 #: State of a run that is single, the addresses of its arrays (named as in ``ARRAYS``) and their lengths.
 LANE = np.dtype(
     [
-        ("spans", "i8"), ("heap", "i8"), ("jobs", "i8"), ("replicas", "i8"), ("leaf", "i8"), ("group", "i8"), ("control", "i8"),
+        ("spans", "i8"), ("heap", "i8"), ("jobs", "i8"), ("replicas", "i8"), ("leaf", "i8"), ("group", "i8"),
+        ("control", "i8"),
         ("streams", "i8"), ("mods", "i8"), ("changes", "i8"), ("actions", "i8"), ("rings", "i8"), ("fleets", "i8"),
         ("stacks", "i8"), ("shards", "i8"), ("slots", "i8"), ("where", "i8"), ("ends", "i8"), ("scratch", "i8"),
         ("tally", "i8"), ("log", "i8"),
-        ("now", "f8"), ("admitted", "f8"), ("phase", "f8"), ("key", "u8"), ("window", "i8"), ("events", "i8"), ("crowded", "i8"), ("n_log", "i8"),
+        ("now", "f8"), ("admitted", "f8"), ("phase", "f8"), ("key", "u8"), ("window", "i8"), ("events", "i8"),
+        ("crowded", "i8"), ("n_log", "i8"),
         ("need", "i8"), ("log_on", "i8"), ("free_span", "i8"), ("n_free", "i8"), ("n_heap", "i8"), ("n_control", "i8"),
-        ("n_replicas", "i8"), ("n_shards", "i8"), ("n_streams", "i8"), ("n_mods", "i8"), ("n_changes", "i8"), ("n_ends", "i8"),
-        ("first_replica_leaf", "i8"), ("per_replica", "i8"), ("groups", "i8"), ("keys_wide", "i8"), ("slots_wide", "i8"), ("stack_wide", "i8"),
+        ("n_replicas", "i8"), ("n_shards", "i8"), ("n_streams", "i8"), ("n_mods", "i8"), ("n_changes", "i8"),
+        ("n_ends", "i8"),
+        ("first_replica_leaf", "i8"), ("per_replica", "i8"), ("groups", "i8"), ("keys_wide", "i8"),
+        ("slots_wide", "i8"), ("stack_wide", "i8"),
         ("span_cap", "i8"), ("end_cap", "i8"), ("log_cap", "i8"), ("replica_cap", "i8"), ("control_cap", "i8"),
     ],
     align=True,
@@ -275,7 +322,8 @@ class _Compiler:
             rows.append(
                 (
                     call.probability, call.timeout_s, call.backoff_s, call.backoff_limit_s, call.jitter,
-                    mean, shape, dist, service, self.first[operation], operation, call.retries, int(call.required), ring,
+                    mean, shape, dist, service, self.first[operation], operation, call.retries, int(call.required),
+                    ring,
                     int(isinstance(numbered.spec, CachedStep)), offset, first, count,
                 )
             )  # fmt: skip
@@ -309,7 +357,8 @@ def _head(scenario: Scenario, n_rings: int, addresses: list[int]) -> Records:
     return np.array(
         [
             (
-                *addresses, -scenario.timing.burn_in_steps * step_s, step_s, scenario.slo.latency_s, work.timeout_s, work.rate_rps,
+                *addresses, -scenario.timing.burn_in_steps * step_s, step_s, scenario.slo.latency_s,
+                work.timeout_s, work.rate_rps,
                 top, a, b, c, mean, shape, dist, _SHAPES[work.shape], int(work.arrivals == "grid"),
                 len(scenario.services), n_rings, max(s.replicas.max for s in scenario.services.values()),
                 len(work.entries),
@@ -323,7 +372,8 @@ def compile_plan(scenario: Scenario) -> Plan:
     """Compile a scenario into flat arrays."""
     code = _Compiler(scenario)
     sites, tables, keys, n_rings = code.sites()
-    services, seeds = [], []
+    services: list[tuple[Any, ...]] = []
+    seeds: list[tuple[int]] = []
     for number, spec in enumerate(scenario.services.values()):
         first_seed = len(seeds)
         seeds += [(key,) for key in code.seeds(number)]
@@ -349,7 +399,8 @@ def compile_plan(scenario: Scenario) -> Plan:
     arrays = [
         np.array(rows, dtype)
         for rows, dtype in (
-            (services, SERVICE), (code.steps, STEP), (sites, SITE), (tables, ALIAS), (seeds, SEED_KEY), (entries, ENTRY_CLASS),
+            (services, SERVICE), (code.steps, STEP), (sites, SITE), (tables, ALIAS), (seeds, SEED_KEY), (entries,
+            ENTRY_CLASS),
         )
     ]  # fmt: skip
     return Plan(_head(scenario, n_rings, [a.ctypes.data for a in arrays]), *arrays)

@@ -63,4 +63,5 @@ class Observation:
     change_age_s: Floats  #: (run, service) since the last deploy or configuration change, nan if none was seen
     admitted: Floats  #: (run,) admitted fraction of the traffic
     pending: Bools  #: (run, service) an action on the service waits for its effect or settles
-    legal: Bools  #: (run, action) what may be chosen now: targets, limits, cooldowns, nothing pending on the service; noop always
+    #: (run, action) what may be chosen now: targets, limits, cooldowns, nothing pending on the service; noop always
+    legal: Bools

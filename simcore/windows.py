@@ -110,9 +110,25 @@ N_AREAS = len(Area)
 N_TOTALS = len(Total)
 N_STATS = len(ReplicaStat)
 
-_P50, _P95, _P99, _P95F, _OK = int(Metric.P50_S), int(Metric.P95_S), int(Metric.P99_S), int(Metric.P95_FAILED_S), int(Metric.OK)
-_ERRORS, _UTIL, _MEMORY, _RATE = int(Metric.ERROR_RATE), int(Metric.CPU_UTIL), int(Metric.MEMORY_FRAC), int(Metric.REQUEST_RATE_RPS)
-_FLIGHT, _QUEUE, _REJ, _TMO = int(Metric.IN_FLIGHT), int(Metric.QUEUE_LENGTH), int(Metric.REJECTED), int(Metric.TIMEOUTS)
+_P50, _P95, _P99, _P95F, _OK = (
+    int(Metric.P50_S),
+    int(Metric.P95_S),
+    int(Metric.P99_S),
+    int(Metric.P95_FAILED_S),
+    int(Metric.OK),
+)
+_ERRORS, _UTIL, _MEMORY, _RATE = (
+    int(Metric.ERROR_RATE),
+    int(Metric.CPU_UTIL),
+    int(Metric.MEMORY_FRAC),
+    int(Metric.REQUEST_RATE_RPS),
+)
+_FLIGHT, _QUEUE, _REJ, _TMO = (
+    int(Metric.IN_FLIGHT),
+    int(Metric.QUEUE_LENGTH),
+    int(Metric.REJECTED),
+    int(Metric.TIMEOUTS),
+)
 _RETRIES, _HIT, _UP = int(Metric.RETRIES), int(Metric.HIT_RATIO), int(Metric.REPLICAS_UP)
 _T_ARR, _T_REJ, _T_FAIL, _T_TMO = int(Tally.ARRIVALS), int(Tally.REJECTED), int(Tally.FAILED), int(Tally.TIMEOUTS)
 _T_RETRY, _T_HIT, _T_MISS = int(Tally.RETRIES), int(Tally.HITS), int(Tally.MISSES)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import numpy.typing as npt
 
-from agent.api import Detection, Situation
+from agent.api import Detection, Diagnosis, Situation
 from agent.history import History
 from agent.policies.signature import signatures
 from simcore.codes import ActionCode, ReplicaState
@@ -41,6 +42,7 @@ _NORMAL = {
 }
 
 
+@functools.cache
 def actions() -> ActionTable:
     """Return a table with every kind of action."""
     rows: list[tuple[str, ActionCode, int, int, float]] = [("noop", ActionCode.NOOP, -1, -1, 0.0)]
@@ -67,7 +69,9 @@ def actions() -> ActionTable:
         cost=np.where(noop, 0.0, 0.002),
         cooldown_s=np.where(noop, 0.0, 60.0),
         failure_probability=np.zeros(len(rows)),
-        disruptive=~noop & ~((code == ActionCode.SCALE) & (amount > 0)) & ~((code == ActionCode.LIMIT_TRAFFIC) & (amount >= 1)),
+        disruptive=~noop
+        & ~((code == ActionCode.SCALE) & (amount > 0))
+        & ~((code == ActionCode.LIMIT_TRAFFIC) & (amount >= 1)),
     )
 
 
@@ -156,11 +160,15 @@ def keys(n_runs: int, seed: int = 0) -> npt.NDArray[np.uint64]:
 
 
 def ask(
-    metrics: Floats, step: int, suspect: int, *, seed: int = 0, allowed: npt.NDArray[np.bool_] | None = None, **changes: object
+    metrics: Floats,
+    step: int,
+    suspect: int,
+    *,
+    seed: int = 0,
+    allowed: npt.NDArray[np.bool_] | None = None,
+    **changes: object,
 ) -> Situation:
     """Return a situation in which every run has a decision to take on the same suspect."""
-    from agent.api import Diagnosis
-
     n_runs = metrics.shape[0]
     runs, target = np.arange(n_runs), np.full(n_runs, suspect)
     observation, history = observe(metrics, step, **changes), remember(metrics, step, step - 8)

@@ -1,7 +1,15 @@
 """Oracles: the slow and obvious way to compute what the code computes fast."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from simcore.windows import MIN_SAMPLES, Metric, Tally, Total
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 def incidents(
@@ -57,3 +65,85 @@ def first_time_with_share(times: Sequence[float], happened: Sequence[bool], shar
         if last_of_its_time and survival <= 1.0 - share + 1e-9:
             return times[i]
     return None
+
+
+def splitmix64(seed: int) -> Iterator[int]:
+    """Yield the outputs of SplitMix64 as its authors' code computes them, one state after the other."""
+    state = seed
+    while True:
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+        z = state
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+        yield z ^ (z >> 31)
+
+
+def chi_square_z(observed: Ints | Floats, expected: Floats | float) -> float:
+    """Return a chi-square statistic as a standard normal score (Wilson and Hilferty, PNAS 17, 1931)."""
+    degrees = np.size(observed) - 1
+    statistic = float(np.sum((observed - expected) ** 2 / expected))
+    spread = 2.0 / (9.0 * degrees)
+    return ((statistic / degrees) ** (1.0 / 3.0) - (1.0 - spread)) / math.sqrt(spread)
+
+
+def ks_distance(samples: Floats, cdf: Callable[[Floats], Floats]) -> float:
+    """Return Kolmogorov's statistic sqrt(n) D; above 1.95 with probability 0.001 if the samples follow ``cdf``."""
+    n = samples.size
+    expected = cdf(np.sort(samples))
+    steps = np.arange(n + 1) / n
+    return math.sqrt(n) * float(max(np.max(steps[1:] - expected), np.max(expected - steps[:-1])))
+
+
+def quantile(values: Sequence[float] | Floats, permille: int) -> float:
+    """Return the smallest value with at least that share of the values at or below it; nan if there are too few."""
+    if len(values) < MIN_SAMPLES:
+        return math.nan
+    return next(v for i, v in enumerate(sorted(values), 1) if 1000 * i >= permille * len(values))
+
+
+def close_window(
+    ends: npt.NDArray[np.void], tally: Ints, area: Floats, cores: Floats, step_s: float
+) -> tuple[Floats, Ints]:
+    """Return the metrics (service + 1, metric) and totals (total,) of a window, row by row from the definitions."""
+    system = len(cores)
+    metrics = np.full((system + 1, len(Metric)), math.nan)
+    for row in range(system + 1):
+        mine = ends[ends["service"] == row]
+        good, failures = mine["latency_s"][mine["failed"] == 0], mine["latency_s"][mine["failed"] == 1]
+        count = {name: int(tally[row, name]) for name in Tally}
+        # a client that gave up is among the quantiles of the system's row, but it is no success
+        gave_up = count[Tally.TIMEOUTS] if row == system else 0
+        lost = count[Tally.FAILED] if row < system else 0
+        ok = len(good) - gave_up
+        bad = len(failures) + gave_up + lost + count[Tally.REJECTED]
+        values = {
+            Metric.P50_S: quantile(good, 500),
+            Metric.P95_S: quantile(good, 950),
+            Metric.P99_S: quantile(good, 990),
+            Metric.P95_FAILED_S: quantile(failures, 950),
+            Metric.OK: ok,
+            Metric.ERROR_RATE: bad / (ok + bad) if ok + bad else math.nan,
+            Metric.REQUEST_RATE_RPS: count[Tally.ARRIVALS] / step_s,
+            Metric.REJECTED: count[Tally.REJECTED],
+            Metric.TIMEOUTS: count[Tally.TIMEOUTS],
+            Metric.RETRIES: count[Tally.RETRIES],
+        }
+        if row < system:
+            busy, up, in_flight, queue, memory, replicas = area[row]
+            lookups = count[Tally.HITS] + count[Tally.MISSES]
+            values |= {
+                Metric.CPU_UTIL: busy / (up * cores[row]) if up else math.nan,
+                Metric.MEMORY_FRAC: memory,
+                Metric.IN_FLIGHT: in_flight / step_s,
+                Metric.QUEUE_LENGTH: queue / step_s,
+                Metric.HIT_RATIO: count[Tally.HITS] / lookups if lookups else math.nan,
+                Metric.REPLICAS_UP: replicas,
+            }
+        for metric, value in values.items():
+            metrics[row, metric] = value
+    totals = np.zeros(len(Total), np.int64)
+    totals[Total.OFFERED], totals[Total.SHED] = tally[system, Tally.ARRIVALS], tally[system, Tally.REJECTED]
+    for name in ("GOOD", "BAD", "ERRORS", "TIMEOUTS"):
+        totals[Total[name]] = tally[system, Tally[name]]
+    totals[Total.ATTEMPTS] = tally[:, Tally.ATTEMPTS].sum()
+    return metrics, totals

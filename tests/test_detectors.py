@@ -127,6 +127,7 @@ def test_a_lost_scrape_keeps_scores_and_alarm(pooled: IsolationForestDetector) -
 
 def test_peak_load_is_not_strange_where_the_metrics_follow_it() -> None:
     """With latency, CPU and memory that rise with the load, healthy peaks score like healthy troughs."""
+
     def wave(n_runs: int, seed: int) -> np.ndarray:
         metrics = healthy(n_runs, 120, seed)
         load = 1 + 0.4 * np.sin(np.linspace(0, 6.28, 120))

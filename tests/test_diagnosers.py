@@ -8,7 +8,21 @@ from agent.diagnosers.evidence import PARTS
 from agent.diagnosers.max_score import MaxScore
 from agent.diagnosers.random import RandomRank
 from simcore.windows import Metric, ReplicaStat
-from tests.agent_world import API, CACHE, DB, SYSTEM, TOPOLOGY, failing, healthy, keys, observe, remember, replicas, slow, strange
+from tests.agent_world import (
+    API,
+    CACHE,
+    DB,
+    SYSTEM,
+    TOPOLOGY,
+    failing,
+    healthy,
+    keys,
+    observe,
+    remember,
+    replicas,
+    slow,
+    strange,
+)
 
 ONSET, NOW = 40, 50
 

@@ -23,7 +23,9 @@ from simcore.errors import InputError
 
 def sample(n: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    x = np.stack([rng.gamma(4, 0.02, n), rng.binomial(200, 0.01, n) / 200, rng.beta(5, 5, n), rng.normal(0.4, 0.02, n)], 1)
+    x = np.stack(
+        [rng.gamma(4, 0.02, n), rng.binomial(200, 0.01, n) / 200, rng.beta(5, 5, n), rng.normal(0.4, 0.02, n)], 1
+    )
     return x.astype(np.float32)
 
 
@@ -48,7 +50,8 @@ def fitted(x: np.ndarray, n_trees: int, n_samples: int, seed: int = 0) -> Forest
 @pytest.mark.parametrize(("n_trees", "max_samples", "n"), [(100, 256, 2000), (7, 2, 50), (25, 33, 40), (10, 64, 64)])
 def test_walked_scores_equal_scikit_learns(n_trees: int, max_samples: int, n: int) -> None:
     models = [
-        IsolationForest(n_estimators=n_trees, max_samples=max_samples, random_state=s).fit(sample(n, s)) for s in range(3)
+        IsolationForest(n_estimators=n_trees, max_samples=max_samples, random_state=s).fit(sample(n, s))
+        for s in range(3)
     ]
     x = np.stack([sample(40, 10), sample(40, 11) * 3, sample(40, 12) - 1], 1).astype(np.float32)
     scores = walk(from_sklearn(models), x, np.tile(np.arange(3), (40, 1)))
@@ -57,9 +60,13 @@ def test_walked_scores_equal_scikit_learns(n_trees: int, max_samples: int, n: in
 
 
 def test_a_value_exactly_on_a_cut_goes_left_as_in_scikit_learn() -> None:
-    model = IsolationForest(n_estimators=5, max_samples=16, random_state=0).fit(np.arange(16, dtype=np.float32)[:, None])
+    model = IsolationForest(n_estimators=5, max_samples=16, random_state=0).fit(
+        np.arange(16, dtype=np.float32)[:, None]
+    )
     cuts = np.concatenate([tree.tree_.threshold[tree.tree_.feature >= 0] for tree in model.estimators_])
-    near = np.concatenate([cuts.astype(np.float32), np.nextafter(cuts.astype(np.float32), np.float32(np.inf))])[:, None, None]
+    near = np.concatenate([cuts.astype(np.float32), np.nextafter(cuts.astype(np.float32), np.float32(np.inf))])[
+        :, None, None
+    ]
     scores = walk(from_sklearn([model]), near, np.zeros((near.shape[0], 1), np.int64))
     np.testing.assert_allclose(scores[:, 0], -model.score_samples(near[:, 0]), rtol=0, atol=1e-12)
 
@@ -72,7 +79,7 @@ def test_a_run_without_a_forest_has_no_score() -> None:
 
 
 def distance(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Return the mean distance of two sets of forests' (forest, probe) mean scores, in standard errors; 0.8 if alike."""
+    """Return how far the mean scores (forest, probe) of two sets lie apart, in standard errors; 0.8 if alike."""
     error = np.sqrt(ours.var(0, ddof=1) / ours.shape[0] + theirs.var(0, ddof=1) / theirs.shape[0])
     return float(np.abs((ours.mean(0) - theirs.mean(0)) / error).mean())
 
@@ -86,7 +93,10 @@ def many(train: np.ndarray, probe: np.ndarray, n_samples: int) -> np.ndarray:
 def test_our_forests_score_and_rank_as_scikit_learns_do() -> None:
     train, probe = sample(60, 1), np.concatenate([sample(200, 2), sample(100, 3) * 2])
     theirs = np.stack(
-        [-IsolationForest(n_estimators=100, max_samples=60, random_state=s).fit(train).score_samples(probe) for s in range(20)]
+        [
+            -IsolationForest(n_estimators=100, max_samples=60, random_state=s).fit(train).score_samples(probe)
+            for s in range(20)
+        ]
     )
     ours = many(train, probe, 60)
     assert distance(ours, theirs) < 1.5

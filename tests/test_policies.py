@@ -145,7 +145,9 @@ def test_a_signature_reads_as_text() -> None:
     metrics[:, 40:, SYSTEM, Metric.REQUEST_RATE_RPS] = 60
     situation = ask(metrics, 50, DB)
     assert situation.signature.key(0, TOPOLOGY.services) == "db|errors|load2|amp1|errors|first"
-    again = signatures(TOPOLOGY, situation.observation, situation.history, np.array([0]), np.array([-1]), np.array([True]))
+    again = signatures(
+        TOPOLOGY, situation.observation, situation.history, np.array([0]), np.array([-1]), np.array([True])
+    )
     assert again.key(0, TOPOLOGY.services) == "workload|errors|load2|amp1|surge|again"
 
 
@@ -167,7 +169,7 @@ def guard(runs: int = 1, **limits: float) -> Guardrails:
 
 
 def allowed(guardrails: Guardrails, step: int, **changes: object) -> dict[str, bool]:
-    row = guardrails.allowed(observe(healthy(1, 300), step, **changes), np.array([0]))[0]
+    row = guardrails.allowed(observe(healthy(1, 750), step, **changes), np.array([0]))[0]
     return dict(zip(TABLE.names, row.tolist(), strict=True))
 
 

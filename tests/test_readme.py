@@ -35,6 +35,8 @@ def small(command: list[str]) -> list[str]:
     for option, size in SMALL:
         if option in made:
             made[made.index(option) + 1] = size
+        elif made[0] == "eval":
+            made += [option, size]
     return made
 
 

@@ -150,7 +150,11 @@ def test_a_wrong_number_does_not_hide_a_wrong_name(tmp_path: Path) -> None:
         ("to: cache.get", "to: db.query", "cached.to must name a service with a cache (cache), got 'db.query'"),
         ("delay: {mean_s: 0.01}", "call: {to: api.browse}", "the cycle api.browse -> db.query -> api.browse"),
         ("operation: api.browse", "operation: api.brows", "got 'api.brows'; did you mean 'api.browse'?"),
-        ("targets: [api, db]", "targets: [apo]", "noise.targets[0] must name a service, got 'apo'; did you mean 'api'?"),
+        (
+            "targets: [api, db]",
+            "targets: [apo]",
+            "noise.targets[0] must name a service, got 'apo'; did you mean 'api'?",
+        ),
         ("deploys_per_hour: 1", "deploys_per_hour: 1e8", "must give at most 1000 events in an episode"),
         ("deploys_per_hour: 1", "bursts_per_hour: 1, burst_s: {min: 0, max: 1}", "noise.burst_s.min must be > 0"),
         ("deploys_per_hour: 1", "bursts_per_hour: 1, burst_factor: {min: 0.5, max: 1}", "must lie in [1, 100]"),
@@ -244,11 +248,10 @@ def test_an_alias_is_written_out(tmp_path: Path) -> None:
         ("name: x", "shop.txt", "shop.txt: a scenario file must end in .yaml, .yml, .json or .toml"),
     ],
 )
-def test_what_is_no_scenario_is_refused_in_words(
-    tmp_path: Path, text: str | bytes, name: str, message: str
-) -> None:
-    assert re.match(re.escape(message).replace(r"\\d", r"\d"), mistakes(tmp_path, text, name)[0]) or message in (
-        mistakes(tmp_path, text, name)[0]
+def test_what_is_no_scenario_is_refused_in_words(tmp_path: Path, text: str | bytes, name: str, message: str) -> None:
+    assert (
+        re.match(re.escape(message).replace(r"\\d", r"\d"), mistakes(tmp_path, text, name)[0])
+        or message in (mistakes(tmp_path, text, name)[0])
     )
 
 
@@ -264,6 +267,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_scenario(str(tmp_path / "nowhere.yaml"))
     with pytest.raises(ScenarioError, match="is a folder, not a scenario file"):
         load_scenario(str(tmp_path) + "/")
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        load_scenario("a." * 5000)
 
 
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:

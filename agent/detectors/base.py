@@ -65,7 +65,9 @@ class ScoringDetector:
             If there is nothing to learn from.
         """
         if metrics.ndim != 4 or metrics.shape[0] * metrics.shape[1] == 0 or metrics.shape[2] != topology.n_services + 1:
-            raise InputError(f"{self.name}: fit needs (run, step, service + 1, metric) windows, got shape {metrics.shape}")
+            raise InputError(
+                f"{self.name}: fit needs (run, step, service + 1, metric) windows, got shape {metrics.shape}"
+            )
         self._learn(metrics, topology, seed)
         self._services = topology.services
         scores = self._replay(metrics, topology, seed, "train")
@@ -106,7 +108,9 @@ class ScoringDetector:
     def _check(self, topology: Topology) -> None:
         if self._services != topology.services:
             known = ", ".join(self._services) or "none: call fit or load first"
-            raise InputError(f"{self.name}: fitted for the services {known}; this scenario has {', '.join(topology.services)}")
+            raise InputError(
+                f"{self.name}: fitted for the services {known}; this scenario has {', '.join(topology.services)}"
+            )
 
     def start(self, topology: Topology, keys: Keys) -> None:
         """Begin a batch with all alarms closed.
@@ -144,6 +148,11 @@ class ScoringDetector:
             "spread": self._spread.tolist(),
         }
 
+    def _check_name(self, state: dict[str, Any]) -> None:
+        if state.get("name") != self.name or state.get("version") != 1:
+            found = f"{state.get('name')} {state.get('version')}"
+            raise InputError(f"detector state: expected {self.name} version 1, got {found}")
+
     def load(self, state: dict[str, Any]) -> None:
         """Restore what ``state`` returned.
 
@@ -152,8 +161,7 @@ class ScoringDetector:
         InputError
             If it is not this detector's, or damaged.
         """
-        if state.get("name") != self.name or state.get("version") != 1:
-            raise InputError(f"detector state: expected {self.name} version 1, got {state.get('name')} {state.get('version')}")
+        self._check_name(state)
         try:
             services = tuple(str(name) for name in state["services"])
             centre, spread = np.array(state["centre"], np.float64), np.array(state["spread"], np.float64)

@@ -23,7 +23,7 @@ from simcore.streams import mix, uniform
 Floats = npt.NDArray[np.float64]
 Nodes = npt.NDArray[np.void]
 
-#: ``next`` = left child (relative to the forest's first node) << 3 | feature. x <= cut goes left, else right = left + 1.
+#: ``next`` = left child (relative to the forest) << 3 | feature; x <= cut goes left, else right = left + 1.
 #: A leaf has feature ``_LEAF``, itself as left child, and in ``cut`` the index of its value.
 NODE = np.dtype([("cut", np.float32), ("next", np.uint32)])
 
@@ -285,7 +285,9 @@ def check_nodes(forest: Forest, n_features: int) -> None:
         leaf = feature == _LEAF
         with np.errstate(invalid="ignore"):
             value_fits = (nodes["cut"] >= 0) & (nodes["cut"] < n_values)
-        inside = np.where(leaf, (left == np.arange(nodes.size)) & value_fits, (left > np.arange(nodes.size)) & (left + 1 < nodes.size))
+        inside = np.where(
+            leaf, (left == np.arange(nodes.size)) & value_fits, (left > np.arange(nodes.size)) & (left + 1 < nodes.size)
+        )
         if not (inside & (leaf | (feature < n_features))).all():
             raise InputError("forest: a node points outside of it")
         # the walk takes ``depth`` steps and must then stand on a leaf

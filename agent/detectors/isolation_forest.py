@@ -86,11 +86,13 @@ class IsolationForestDetector(ScoringDetector):
     parabola through the fault-free runs: otherwise the strangest scrapes of a healthy system are those at its peak
     load, where all three are at their extremes together. Beyond the rates seen, the nearest one counts.
 
-    A missing feature (a quantile of too few answers, a rate of no requests) takes the median of the fault-free runs:
-    it speaks neither for nor against an anomaly, and the features that are there decide. But a p95 that is missing
-    while most requests fail is the worst that was seen. A service without any feature has no score (nan). ``mode="pooled"`` fits with scikit-learn on all fault-free runs. ``mode="own"`` fits a
-    forest per run and service on the run's first ``warmup_steps`` scrapes within the SLO, and has no score until
-    then; ``fit`` then only learns medians and the scale of the scores. Everything learned is saved, forests included.
+    A missing feature (a quantile of too few answers, a rate of no requests) takes the median of the fault-free runs: it
+    speaks neither for nor against an anomaly, and the features that are there decide. But a p95 that is missing while
+    most requests fail is the worst that was seen. A service without any feature has no score (nan).
+
+    ``mode="pooled"`` fits with scikit-learn on all fault-free runs. ``mode="own"`` fits a forest per run and service on
+    the run's first ``warmup_steps`` scrapes within the SLO, and has no score until then; ``fit`` then only learns
+    medians, load curves and the scale of the scores. Everything learned is saved, pooled forests included.
     """
 
     name: ClassVar[str] = "isolation_forest"
@@ -168,7 +170,9 @@ class IsolationForestDetector(ScoringDetector):
             key = run_key(seed, "train", n_services + s, _POLICY_STREAM)
             x[:, _ERRORS] += _jitter(x.shape[0], key)
             if x.shape[0] < 2:
-                raise InputError(f"isolation_forest: service {topology.services[s]} was never seen in the fault-free runs")
+                raise InputError(
+                    f"isolation_forest: service {topology.services[s]} was never seen in the fault-free runs"
+                )
             state = int(run_key(seed, "train", s, _POLICY_STREAM) >> np.uint64(33))
             size = min(self.max_samples, x.shape[0])
             models.append(IsolationForest(n_estimators=self.n_trees, max_samples=size, random_state=state).fit(x))
@@ -311,9 +315,9 @@ class IsolationForestDetector(ScoringDetector):
         InputError
             If it is not this detector's, or damaged.
         """
-        fresh = IsolationForestDetector(rule=self.rule)
+        self._check_name(state)
         try:
-            fresh.__init__(rule=self.rule, **state["options"])  # type: ignore[misc]
+            fresh = IsolationForestDetector(rule=self.rule, **state["options"])
             ScoringDetector.load(fresh, state)
             fresh._fill = np.array(state["fill"], np.float32)
             fresh._worst = np.array(state["worst"], np.float32)

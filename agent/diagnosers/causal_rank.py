@@ -77,7 +77,9 @@ class CausalRank:
         if top == topology.n_services:
             return "the workload: requests rose far above normal, and the services slow down with them"
         reasons = [_WORDS[PARTS[part]] for part in np.argsort(-parts[top], kind="stable") if parts[top, part] >= 0.1]
-        text = f"{topology.services[top]}: score {score[top]:.2f}, " + (", ".join(reasons[:3]) or "an unusual mix of metrics")
+        text = f"{topology.services[top]}: score {score[top]:.2f}, " + (
+            ", ".join(reasons[:3]) or "an unusual mix of metrics"
+        )
         if r[top] >= 0.3:
             lead = f", {lags[top]} step{'s' if lags[top] > 1 else ''} ahead" if lags[top] else ""
             text += f"; follows the symptoms (r {r[top]:.2f}{lead})"

@@ -95,7 +95,7 @@ def _correlation(ring, step, service, metric, lag, symptom, span):  # type: igno
 
 @njit
 def _follow(ring, step, p95_slo, bad_slo, symptom, r, lags):  # type: ignore[no-untyped-def]
-    """Fill r (service,) with the best positive lagged correlation of any metric, and its lag; ties to the longest lead."""
+    """Fill r (service,) with the best positive lagged correlation of any metric, and its lag; ties to the shortest."""
     span = min(WINDOW, step + 1)
     for back in range(span):
         symptom[back] = _symptom(ring, step, back, p95_slo, bad_slo)
@@ -198,7 +198,11 @@ def _own(calls, caches, replicas, now, base, scale, step_s, surge, parts):  # ty
         out = parts[s]
         own_late = (1.0 - late_share) * (1.0 - asked) * (1.0 - surge)
         out[0] = _squash((now[s, _P95] - base[s, _P95]) / scale[s, _P95]) * own_late
-        out[1] = _squash((now[s, _ERRORS] - base[s, _ERRORS]) / scale[s, _ERRORS]) * (1.0 - failed_share) * (1.0 - 0.5 * surge)
+        out[1] = (
+            _squash((now[s, _ERRORS] - base[s, _ERRORS]) / scale[s, _ERRORS])
+            * (1.0 - failed_share)
+            * (1.0 - 0.5 * surge)
+        )
         # busier than its own requests explain
         expected = base[s, _UTIL] * max(1.0, _ratio(now[s, _RATE], base[s, _RATE]))
         out[2] = _squash((now[s, _UTIL] - expected) / scale[s, _UTIL])
@@ -220,7 +224,9 @@ def _own(calls, caches, replicas, now, base, scale, step_s, surge, parts):  # ty
 
 
 @njit
-def weigh(rings, step, centres, spreads, floors, excess, replicas, age, runs, calls, caches, slo, parts, r, lags, blame):  # type: ignore[no-untyped-def]
+def weigh(  # type: ignore[no-untyped-def]
+    rings, step, centres, spreads, floors, excess, replicas, age, runs, calls, caches, slo, parts, r, lags, blame
+):
     """Weigh the evidence of some runs.
 
     Parameters

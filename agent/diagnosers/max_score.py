@@ -34,6 +34,8 @@ class MaxScore:
         def explain(row: int) -> str:
             if suspect[row] < 0:
                 return "no service has a score above normal"
-            return f"{self._services[top[row]]}: its score is {strongest[row]:.1f} times the alarm threshold above normal"
+            return (
+                f"{self._services[top[row]]}: its score is {strongest[row]:.1f} times the alarm threshold above normal"
+            )
 
         return Diagnosis(runs.copy(), suspect, confidence, ranked, explain)

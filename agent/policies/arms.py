@@ -1,4 +1,4 @@
-"""Kinds of action, bound to the service at fault: what a learner chooses between, whatever the scenario's table says."""
+"""Kinds of action, bound to the service at fault: what a learner chooses between, whatever a scenario offers."""
 
 __all__ = ["ARMS", "Arms", "worst_slot"]
 
@@ -59,7 +59,11 @@ class Arms:
         self._quarantine: dict[tuple[int, int], int] = {}
         limit, distance = -1, np.inf
         for number in range(len(actions)):
-            code, service, amount = int(actions.code[number]), int(actions.service[number]), float(actions.amount[number])
+            code, service, amount = (
+                int(actions.code[number]),
+                int(actions.service[number]),
+                float(actions.amount[number]),
+            )
             if code == ActionCode.RESTART:
                 self._of[service, _RESTART] = number
             elif code == ActionCode.SCALE and amount > 0 and self._of[service, _SCALE] < 0:

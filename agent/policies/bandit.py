@@ -173,7 +173,9 @@ class Ucb1Policy:
             "name": self.name,
             "exploration": self.exploration,
             "arms": list(ARMS),
-            "experience": {key: {"pulls": self._pulls[key], "rewards": self._rewards[key]} for key in sorted(self._pulls)},
+            "experience": {
+                key: {"pulls": self._pulls[key], "rewards": self._rewards[key]} for key in sorted(self._pulls)
+            },
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -185,7 +187,9 @@ class Ucb1Policy:
             If it is not this policy's, or damaged.
         """
         if state.get("name") != self.name or state.get("version") != 1:
-            raise InputError(f"policy state: expected {self.name} version 1, got {state.get('name')} {state.get('version')}")
+            raise InputError(
+                f"policy state: expected {self.name} version 1, got {state.get('name')} {state.get('version')}"
+            )
         if state.get("arms") != list(ARMS):
             raise InputError(f"policy state: arms must be {', '.join(ARMS)}, got {state.get('arms')}")
         pulls: dict[str, list[int]] = {}

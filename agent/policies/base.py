@@ -42,7 +42,9 @@ class FixedPolicy:
             If it is not.
         """
         if state.get("name") != self.name or state.get("version") != 1:
-            raise InputError(f"policy state: expected {self.name} version 1, got {state.get('name')} {state.get('version')}")
+            raise InputError(
+                f"policy state: expected {self.name} version 1, got {state.get('name')} {state.get('version')}"
+            )
 
 
 def pick(action: Ints, explain: Callable[[int], str]) -> Choices:

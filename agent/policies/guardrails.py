@@ -34,7 +34,11 @@ class Limits:
     repeat_s: float = 300.0  #: this long after, what did not help may be tried again: actions fail at times
 
     def __post_init__(self) -> None:
-        if not (self.restart_cooldown_s >= 0 and self.repeat_s > 0 and min(self.actions_per_hour, self.failures_per_service, self.scalings) >= 1):
+        if not (
+            self.restart_cooldown_s >= 0
+            and self.repeat_s > 0
+            and min(self.actions_per_hour, self.failures_per_service, self.scalings) >= 1
+        ):
             raise InputError(f"guardrails: cooldown >= 0, repeat > 0 and everything else >= 1 must hold, got {self}")
 
 
@@ -80,10 +84,12 @@ class Guardrails:
         replicas = observation.replicas[runs]
         up = replicas[..., ReplicaStat.STATE] == ReplicaState.UP
         shut = replicas[..., ReplicaStat.QUARANTINED] > 0
-        return (up & ~shut).sum(-1), shut.any(-1)
+        working: Ints = (up & ~shut).sum(-1)
+        closed: Bools = np.any(shut, axis=-1)
+        return working, closed
 
     def may_lift(self, observation: Observation, runs: Ints) -> Ints:
-        """Return (row,) the action that admits the next larger share of the traffic, 0 where none is legal or needed."""
+        """Return (row,) the action that admits the next larger share of the traffic, 0 if none is legal or needed."""
         choice = np.zeros(runs.size, np.int64)
         lifts = np.flatnonzero(self._limiting)
         lifts = lifts[np.argsort(self._actions.amount[lifts], kind="stable")]
@@ -103,7 +109,7 @@ class Guardrails:
         self._restarted[runs[restart], self._service[action[restart]]] = now
 
     def judged(self, step: int, run: int, action: int, target: int, helped: bool) -> None:
-        """Learn at a step, for the rest of the incident, whether an action helped; waiting may always be tried again."""
+        """Learn, for the rest of the incident, whether an action helped; waiting may always be tried again."""
         if helped or action == 0:
             return
         self._useless[run, action] += 1
@@ -118,7 +124,7 @@ class Guardrails:
 
     def tried(self, runs: Ints) -> Bools:
         """Return (row,) whether something was tried in vain in this incident."""
-        tried: Bools = (self._useless[runs] > 0).any(1)
+        tried: Bools = np.any(self._useless[runs] > 0, axis=1)
         return tried
 
     def target(self, runs: Ints, suspect: Ints, ranked: Ints, strange: Bools) -> Ints:

@@ -45,7 +45,9 @@ class ThresholdRules(FixedPolicy):
             values = np.nan_to_num(services[:, metric], nan=-np.inf)
             worst = int(np.argmax(values))
             if values[worst] > limit:
-                fired.extend((arm, worst, f"{what} of {names[worst]} {values[worst]:.2f} above {limit:.2f}") for arm in arms)
+                fired.extend(
+                    (arm, worst, f"{what} of {names[worst]} {values[worst]:.2f} above {limit:.2f}") for arm in arms
+                )
 
         rule(Metric.MEMORY_FRAC, MEMORY, ("restart",), "memory")
         rule(Metric.ERROR_RATE, self._topology.bad_frac_slo, ("restart",), "error rate")

@@ -113,7 +113,13 @@ class Arenas:
             if old is not None:
                 new[: len(old)] = old
             self._put(run, each, new)
-        room = {"spans": "span_cap", "ends": "end_cap", "log": "log_cap", "replicas": "replica_cap", "control": "control_cap"}
+        room = {
+            "spans": "span_cap",
+            "ends": "end_cap",
+            "log": "log_cap",
+            "replicas": "replica_cap",
+            "control": "control_cap",
+        }
         if name in room:
             lane[room[name]] = length
 

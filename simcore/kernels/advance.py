@@ -19,25 +19,8 @@ from simcore.kernels.calendar import (
 )
 from simcore.kernels.control import next_candidate, on_action, on_change, on_replica
 from simcore.kernels.replica import DRAINING, STARTING, UP, complete_cpu
-from simcore.kernels.requests import (
-    ARRIVE,
-    CLIENT,
-    FINISH,
-    NOTHING,
-    REPLY,
-    SEND,
-    WALK,
-    allocate,
-    arrive,
-    failed,
-    finish,
-    note,
-    on_reply,
-    on_timeout,
-    send,
-    start,
-    walk,
-)
+from simcore.kernels.requests import arrive, failed, finish, on_reply, on_timeout, send, start, walk
+from simcore.kernels.spans import ARRIVE, CLIENT, FINISH, NOTHING, REPLY, SEND, WALK, allocate, note
 from simcore.layout import (
     NEVER,
     Need,
@@ -60,16 +43,40 @@ from simcore.streams import draw_index, uniform
 from simcore.windows import END as END_RECORD
 from simcore.windows import N_TALLIES, Area, ReplicaStat, close_window
 
-_CPU_DONE, _DELAY_DONE, _OFFERED, _SHED = np.int64(Event.CPU_DONE), np.int64(Event.DELAY_DONE), np.int64(Event.OFFERED), np.int64(Event.SHED)
-_DELAY, _REPLY, _GRANT, _ARRIVE, _RETRY = np.int64(Kind.DELAY), np.int64(Kind.REPLY), np.int64(Kind.GRANT), np.int64(Kind.ARRIVE), np.int64(Kind.RETRY)
+_CPU_DONE, _DELAY_DONE, _OFFERED, _SHED = (
+    np.int64(Event.CPU_DONE),
+    np.int64(Event.DELAY_DONE),
+    np.int64(Event.OFFERED),
+    np.int64(Event.SHED),
+)
+_DELAY, _REPLY, _GRANT, _ARRIVE, _RETRY = (
+    np.int64(Kind.DELAY),
+    np.int64(Kind.REPLY),
+    np.int64(Kind.GRANT),
+    np.int64(Kind.ARRIVE),
+    np.int64(Kind.RETRY),
+)
 _OK = np.int64(Status.OK)
 _FAULT, _ACTION = np.int64(Kind.FAULT), np.int64(Kind.ACTION)
 _THIN, _CHOICE, _ADMIT = np.int64(Purpose.THIN), np.int64(Purpose.CHOICE), np.int64(Purpose.ADMIT)
 _NEED_LOG, _NEED_REPLICAS, _NEED_CONTROL = np.int64(Need.LOG), np.int64(Need.REPLICAS), np.int64(Need.CONTROL)
-_A_BUSY, _A_UP, _A_FLIGHT, _A_QUEUE = np.int64(Area.BUSY), np.int64(Area.UP), np.int64(Area.IN_FLIGHT), np.int64(Area.QUEUE)
+_A_BUSY, _A_UP, _A_FLIGHT, _A_QUEUE = (
+    np.int64(Area.BUSY),
+    np.int64(Area.UP),
+    np.int64(Area.IN_FLIGHT),
+    np.int64(Area.QUEUE),
+)
 _A_MEM, _A_REP = np.int64(Area.MEMORY_FRAC), np.int64(Area.REPLICAS_UP)
-_R_ORDINAL, _R_STATE, _R_QUARANTINED = np.int64(ReplicaStat.ORDINAL), np.int64(ReplicaStat.STATE), np.int64(ReplicaStat.QUARANTINED)
-_R_FINISHED, _R_MEAN, _R_BUSY = np.int64(ReplicaStat.FINISHED), np.int64(ReplicaStat.MEAN_LATENCY_S), np.int64(ReplicaStat.BUSY)
+_R_ORDINAL, _R_STATE, _R_QUARANTINED = (
+    np.int64(ReplicaStat.ORDINAL),
+    np.int64(ReplicaStat.STATE),
+    np.int64(ReplicaStat.QUARANTINED),
+)
+_R_FINISHED, _R_MEAN, _R_BUSY = (
+    np.int64(ReplicaStat.FINISHED),
+    np.int64(ReplicaStat.MEAN_LATENCY_S),
+    np.int64(ReplicaStat.BUSY),
+)
 
 
 @njit(inline=True)
@@ -140,7 +147,7 @@ def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
     """Run the first control entry; returns whether there was room for it."""
     first = control_at(lane, 0)
     if first.kind == _ACTION:
-        grows = max(0, np.int64(action_at(lane, first.index).amount)) + 1
+        grows = np.int64(max(0.0, action_at(lane, first.index).amount)) + 1
         if lane.n_replicas + grows > lane.replica_cap:
             lane.need = _NEED_REPLICAS
             return False
@@ -151,7 +158,12 @@ def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
         lane.need = _NEED_CONTROL
         return False
     at = pop_control(lane)
-    kind, what, index, incarnation = control_at(lane, at).kind, control_at(lane, at).what, control_at(lane, at).index, control_at(lane, at).incarnation
+    kind, what, index, incarnation = (
+        control_at(lane, at).kind,
+        control_at(lane, at).what,
+        control_at(lane, at).index,
+        control_at(lane, at).incarnation,
+    )
     if kind == _FAULT:
         on_change(plan, lane, index, now)
     elif kind == _ACTION:

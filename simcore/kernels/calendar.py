@@ -2,8 +2,8 @@
 
 Sources (leaves): 0 the heap of span entries, 1 the control heap (faults, actions, replicas), 2 the
 arrival streams, then a ring per constant time-out, then the replicas' processor-sharing completions. A timer
-ring's leaf may be early (a lower bound): cancelling a timer does not touch it. Every group knows its first leaf, so an event
-looks at the groups only, and a leaf that changes looks at its group only if it was the first.
+ring's leaf may be early (a lower bound): cancelling a timer does not touch it. Every group knows its first leaf,
+so an event looks at the groups only, and a leaf that changes looks at its group only if it was the first.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ def before(time_a, kind_a, key_a, time_b, kind_b, key_b):  # type: ignore[no-unt
 
 @njit
 def _leaf_rank(lane, leaf):  # type: ignore[no-untyped-def]
-    """Return (kind, key) of a source's next entry; (0, 0) for a ring whose leaf is early, so that it is mended first."""
+    """Return (kind, key) of a source's next entry; (0, 0) for a ring whose leaf is early: it is mended first."""
     if leaf == HEAP_LEAF:
         return heap_at(lane, 0).kind, heap_at(lane, 0).key
     if leaf == CONTROL_LEAF:
@@ -58,7 +58,7 @@ def _tie(lane, a, b):  # type: ignore[no-untyped-def]
 
 @njit
 def _first_of_equals(lane, group, time):  # type: ignore[no-untyped-def]
-    best = np.int64(-1)
+    best = -1
     for leaf in range(group * FAN, group * FAN + FAN):
         if leaf_at(lane, leaf).time == time and (best < 0 or _tie(lane, leaf, best)):
             best = leaf
@@ -69,11 +69,23 @@ def _first_of_equals(lane, group, time):  # type: ignore[no-untyped-def]
 def rescan(lane, group):  # type: ignore[no-untyped-def]
     """Find the first leaf of a group again; without branches, since nobody can predict which it is."""
     at = group * FAN
-    a, b, c, d = leaf_at(lane, at).time, leaf_at(lane, at + 1).time, leaf_at(lane, at + 2).time, leaf_at(lane, at + 3).time
-    e, f, g, h = leaf_at(lane, at + 4).time, leaf_at(lane, at + 5).time, leaf_at(lane, at + 6).time, leaf_at(lane, at + 7).time
+    a, b, c, d = (
+        leaf_at(lane, at).time,
+        leaf_at(lane, at + 1).time,
+        leaf_at(lane, at + 2).time,
+        leaf_at(lane, at + 3).time,
+    )
+    e, f, g, h = (
+        leaf_at(lane, at + 4).time,
+        leaf_at(lane, at + 5).time,
+        leaf_at(lane, at + 6).time,
+        leaf_at(lane, at + 7).time,
+    )
     ab, cd, ef, gh = min(a, b), min(c, d), min(e, f), min(g, h)
     time = min(min(ab, cd), min(ef, gh))
-    equal = (a == time) + (b == time) + (c == time) + (d == time) + (e == time) + (f == time) + (g == time) + (h == time)
+    equal = (
+        (a == time) + (b == time) + (c == time) + (d == time) + (e == time) + (f == time) + (g == time) + (h == time)
+    )
     best = at + (b == time) + 2 * (c == time) + 3 * (d == time) + 4 * (e == time)
     best += 5 * (f == time) + 6 * (g == time) + 7 * (h == time)
     if equal > 1:
@@ -203,7 +215,9 @@ def arm(lane, ring, span, time):  # type: ignore[no-untyped-def]
     """Put a timer of a span into its ring; rings keep (time, key) order, so a changed time-out walks back."""
     key = span_at(lane, span).key
     at = ring_at(lane, ring).tail
-    while at >= 0 and (span_at(lane, at).expires > time or (span_at(lane, at).expires == time and span_at(lane, at).key > key)):
+    while at >= 0 and (
+        span_at(lane, at).expires > time or (span_at(lane, at).expires == time and span_at(lane, at).key > key)
+    ):
         at = span_at(lane, at).t_prev
     after = ring_at(lane, ring).head if at < 0 else span_at(lane, at).t_next
     span_at(lane, span).expires = time

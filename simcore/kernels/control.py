@@ -18,7 +18,8 @@ from simcore.kernels.replica import (
     set_queued,
     set_state,
 )
-from simcore.kernels.requests import (
+from simcore.kernels.requests import give_up, put_back
+from simcore.kernels.spans import (
     COME_UP,
     CRASH,
     DELAYED,
@@ -31,9 +32,7 @@ from simcore.kernels.requests import (
     RESTART,
     UNSENT,
     WAITING,
-    give_up,
     note,
-    put_back,
     release,
 )
 from simcore.layout import (
@@ -53,8 +52,17 @@ from simcore.layout import (
 from simcore.samplers import backoff, draw
 from simcore.streams import draw_index, mix, uniform
 
-_KILLED, _UP_EV, _DOWN, _DRAIN_EV = np.int64(Event.KILLED), np.int64(Event.REPLICA_UP), np.int64(Event.REPLICA_DOWN), np.int64(Event.REPLICA_DRAINING)
-_GONE_EV, _FAULT_EV, _ACTION_EV = np.int64(Event.REPLICA_GONE), np.int64(Event.FAULT_CHANGE), np.int64(Event.ACTION_DONE)
+_KILLED, _UP_EV, _DOWN, _DRAIN_EV = (
+    np.int64(Event.KILLED),
+    np.int64(Event.REPLICA_UP),
+    np.int64(Event.REPLICA_DOWN),
+    np.int64(Event.REPLICA_DRAINING),
+)
+_GONE_EV, _FAULT_EV, _ACTION_EV = (
+    np.int64(Event.REPLICA_GONE),
+    np.int64(Event.FAULT_CHANGE),
+    np.int64(Event.ACTION_DONE),
+)
 _BY_RESTART, _BY_CRASH, _BY_OOM = np.int64(Down.RESTART), np.int64(Down.CRASH), np.int64(Down.OOM)
 _REPLICA, _REPLY = np.int64(Kind.REPLICA), np.int64(Kind.REPLY)
 _RESET = np.int64(Status.RESET)
@@ -62,8 +70,16 @@ _CRASH_DRAW, _ARRIVAL = np.int64(Purpose.CRASH), np.int64(Purpose.ARRIVAL)
 _SURGE, _FLUSH, _POISON = np.int64(Param.SURGE), np.int64(Param.FLUSH), np.int64(Param.POISON)
 _DEPLOY, _CONFIG = np.int64(Param.DEPLOY), np.int64(Param.CONFIG)
 _VERSION, _CONFIG_PLACE = np.int64(Place.VERSION), np.int64(Place.CONFIG)
-_A_RESTART, _A_SCALE, _A_CLEAR = np.int64(ActionCode.RESTART), np.int64(ActionCode.SCALE), np.int64(ActionCode.CLEAR_CACHE)
-_A_LIMIT, _A_QUARANTINE, _A_RELEASE = np.int64(ActionCode.LIMIT_TRAFFIC), np.int64(ActionCode.QUARANTINE), np.int64(ActionCode.RELEASE)
+_A_RESTART, _A_SCALE, _A_CLEAR = (
+    np.int64(ActionCode.RESTART),
+    np.int64(ActionCode.SCALE),
+    np.int64(ActionCode.CLEAR_CACHE),
+)
+_A_LIMIT, _A_QUARANTINE, _A_RELEASE = (
+    np.int64(ActionCode.LIMIT_TRAFFIC),
+    np.int64(ActionCode.QUARANTINE),
+    np.int64(ActionCode.RELEASE),
+)
 _A_ROLLBACK = np.int64(ActionCode.ROLLBACK)
 
 
@@ -89,8 +105,19 @@ def _next_victim(lane, at, after, first):  # type: ignore[no-untyped-def]
     best = -1
     for s in range(lane.span_cap):
         span = span_at(lane, s)
-        there = span.state == QUEUED or span.state == RESERVED or span.state == ON_CPU or span.state == DELAYED or span.state == WAITING
-        if there and span.replica == at and (first or span.key > after) and (best < 0 or span.key < span_at(lane, best).key):
+        there = (
+            span.state == QUEUED
+            or span.state == RESERVED
+            or span.state == ON_CPU
+            or span.state == DELAYED
+            or span.state == WAITING
+        )
+        if (
+            there
+            and span.replica == at
+            and (first or span.key > after)
+            and (best < 0 or span.key < span_at(lane, best).key)
+        ):
             best = s
     return best
 

@@ -17,7 +17,12 @@ UP, DRAINING, STARTING, GONE = (
 _ROUND_ROBIN = np.int64(BalancerCode.ROUND_ROBIN)
 _JOBS = np.int64(Need.JOBS)
 _PROCESS, _VERSION, _CONFIG = np.int64(Place.PROCESS), np.int64(Place.VERSION), np.int64(Place.CONFIG)
-_SPEED, _CORES, _DEMAND, _DELAY = np.int64(Param.SPEED), np.int64(Param.CORES), np.int64(Param.DEMAND), np.int64(Param.DELAY)
+_SPEED, _CORES, _DEMAND, _DELAY = (
+    np.int64(Param.SPEED),
+    np.int64(Param.CORES),
+    np.int64(Param.DEMAND),
+    np.int64(Param.DELAY),
+)
 _NETWORK, _OK, _TIMEOUT = np.int64(Param.NETWORK), np.int64(Param.OK), np.int64(Param.TIMEOUT)
 _LEAK, _CRASH = np.int64(Param.LEAK), np.int64(Param.CRASH)
 

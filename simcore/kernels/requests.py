@@ -12,13 +12,35 @@ from simcore.kernels import cache
 from simcore.kernels.cache import HIT, MISS, POISONED
 from simcore.kernels.calendar import alone, arm, disarm, enter, enter_control, leave
 from simcore.kernels.replica import DRAINING, UP, join_cpu, next_in_queue, pick, queue_up, set_in_flight
+from simcore.kernels.spans import (
+    ARRIVE,
+    BACK,
+    CLIENT,
+    DELAYED,
+    FAILED,
+    FINISH,
+    NOBODY,
+    NOTHING,
+    ON_CPU,
+    OOM,
+    OUT,
+    QUEUED,
+    REPLY,
+    RESERVED,
+    SEND,
+    UNSENT,
+    WAITING,
+    WALK,
+    allocate,
+    note,
+    record_end,
+    release,
+)
 from simcore.layout import (
     END,
     FILL,
     Need,
     alias_at,
-    end_at,
-    log_at,
     replica_at,
     service_at,
     site_at,
@@ -29,90 +51,44 @@ from simcore.layout import (
 from simcore.samplers import backoff, draw, popular
 from simcore.streams import child_index, draw_index, mix, uniform
 
-#: What the event loop has to do next.
-NOTHING, WALK, FINISH, SEND, FAILED, ARRIVE, REPLY = np.arange(7)
-
-#: Callers that are no spans: the client, and nobody (the caller has given up).
-CLIENT, NOBODY = -1, -2
-
-#: States of a span.
-FREE, OUT, QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BACK, UNSENT = -1, 0, 1, 2, 3, 4, 5, 6, 7
-
-#: What a control entry of a replica does.
-RESTART, COME_UP, CRASH, OOM, DRAIN_END = np.arange(5)
-
-_SENT, _ARRIVED, _REJECTED_EV, _REFUSED_EV = np.int64(Event.SENT), np.int64(Event.ARRIVED), np.int64(Event.REJECTED), np.int64(Event.REFUSED)
-_STARTED, _HIT_EV, _MISS_EV, _FILLED = np.int64(Event.STARTED), np.int64(Event.HIT), np.int64(Event.MISS), np.int64(Event.FILLED)
-_FINISHED, _REPLIED, _TIMED_OUT, _BACKOFF = np.int64(Event.FINISHED), np.int64(Event.REPLIED), np.int64(Event.TIMED_OUT), np.int64(Event.BACKOFF)
+_SENT, _ARRIVED, _REJECTED_EV, _REFUSED_EV = (
+    np.int64(Event.SENT),
+    np.int64(Event.ARRIVED),
+    np.int64(Event.REJECTED),
+    np.int64(Event.REFUSED),
+)
+_STARTED, _HIT_EV, _MISS_EV, _FILLED = (
+    np.int64(Event.STARTED),
+    np.int64(Event.HIT),
+    np.int64(Event.MISS),
+    np.int64(Event.FILLED),
+)
+_FINISHED, _REPLIED, _TIMED_OUT, _BACKOFF = (
+    np.int64(Event.FINISHED),
+    np.int64(Event.REPLIED),
+    np.int64(Event.TIMED_OUT),
+    np.int64(Event.BACKOFF),
+)
 _OK, _ERROR, _DEPENDENCY = np.int64(Status.OK), np.int64(Status.ERROR), np.int64(Status.DEPENDENCY)
 _REJECTED, _REFUSED, _UNAVAILABLE = np.int64(Status.REJECTED), np.int64(Status.REFUSED), np.int64(Status.UNAVAILABLE)
 _TIMEOUT_ST = np.int64(Status.TIMEOUT)
-_DELAY, _REPLY, _GRANT, _ARRIVE = np.int64(Kind.DELAY), np.int64(Kind.REPLY), np.int64(Kind.GRANT), np.int64(Kind.ARRIVE)
+_DELAY, _REPLY, _GRANT, _ARRIVE = (
+    np.int64(Kind.DELAY),
+    np.int64(Kind.REPLY),
+    np.int64(Kind.GRANT),
+    np.int64(Kind.ARRIVE),
+)
 _RETRY, _REPLICA = np.int64(Kind.RETRY), np.int64(Kind.REPLICA)
-_WORK, _CHOICE, _OUT, _BACK = np.int64(Purpose.WORK), np.int64(Purpose.CHOICE), np.int64(Purpose.LATENCY_OUT), np.int64(Purpose.LATENCY_BACK)
+_WORK, _CHOICE, _OUT, _BACK = (
+    np.int64(Purpose.WORK),
+    np.int64(Purpose.CHOICE),
+    np.int64(Purpose.LATENCY_OUT),
+    np.int64(Purpose.LATENCY_BACK),
+)
 _ERROR_DRAW, _JITTER, _POPULARITY = np.int64(Purpose.ERROR), np.int64(Purpose.JITTER), np.int64(Purpose.POPULARITY)
 _CPU_STEP, _DELAY_STEP, _CALL_STEP = np.int64(StepCode.CPU), np.int64(StepCode.DELAY), np.int64(StepCode.CALL)
 _FILL_STEP, _END_STEP = FILL, END
-_SPANS, _ENDS, _CONTROL = np.int64(Need.SPANS), np.int64(Need.ENDS), np.int64(Need.CONTROL)
-
-#: Room that every event may rely on.
-SPAN_ROOM, END_ROOM = 2, 4
-
-
-@njit
-def _write(lane, time, request, span, event, aux):  # type: ignore[no-untyped-def]
-    row = log_at(lane, lane.n_log)
-    row.time_s = time
-    row.request = request
-    row.span = np.uint64(span)
-    row.event = event
-    row.aux = aux
-    lane.n_log += 1
-
-
-@njit(inline=True)
-def note(lane, time, request, span, event, aux):  # type: ignore[no-untyped-def]
-    """Write a row of the event log, if there is one."""
-    if lane.log_on:
-        _write(lane, time, request, span, event, aux)
-
-
-@njit(inline=True)
-def allocate(lane):  # type: ignore[no-untyped-def]
-    """Take a span record; the loop has seen to it that there is one."""
-    s = lane.free_span
-    span = span_at(lane, s)
-    lane.free_span = span.q_next
-    lane.n_free -= 1
-    if lane.n_free < SPAN_ROOM:
-        lane.need = _SPANS
-    span.heap_at = -1
-    span.ring = -1
-    span.child = -1
-    span.answer = MISS
-    span.counted = 0
-    return s
-
-
-@njit(inline=True)
-def release(lane, s):  # type: ignore[no-untyped-def]
-    """Give a span record back."""
-    span_at(lane, s).state = FREE
-    span_at(lane, s).q_next = lane.free_span
-    lane.free_span = s
-    lane.n_free += 1
-
-
-@njit(inline=True)
-def record_end(lane, service, latency_s, failed):  # type: ignore[no-untyped-def]
-    """Add a latency to the present window."""
-    end = end_at(lane, lane.n_ends)
-    end.latency_s = latency_s
-    end.service = service
-    end.failed = failed
-    lane.n_ends += 1
-    if lane.n_ends + END_ROOM > lane.end_cap:
-        lane.need = _ENDS
+_CONTROL = np.int64(Need.CONTROL)
 
 
 @njit(inline=True)

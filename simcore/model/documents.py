@@ -73,13 +73,13 @@ def read_document(file: FilePath) -> Document:
     """
     readers = {".yaml": _read_yaml, ".yml": _read_yaml, ".json": _read_yaml, ".toml": _read_toml}
     reader = readers.get(file.suffix.lower())
-    if file.is_dir():
-        raise ScenarioError(f"{file}: is a folder, not a scenario file")
-    if not file.exists():
-        raise ScenarioError(f"{file}: no such file")
-    if reader is None:
-        raise ScenarioError(f"{file}: a scenario file must end in .yaml, .yml, .json or .toml")
     try:
+        if file.is_dir():
+            raise ScenarioError(f"{file}: is a folder, not a scenario file")
+        if not file.exists():
+            raise ScenarioError(f"{file}: no such file")
+        if reader is None:
+            raise ScenarioError(f"{file}: a scenario file must end in .yaml, .yml, .json or .toml")
         if file.stat().st_size > _LIMIT_BYTES:
             raise ScenarioError(f"{file}: must be at most {_LIMIT_BYTES} bytes long, got {file.stat().st_size}")
         text = file.read_bytes().decode("utf-8-sig")

@@ -411,9 +411,7 @@ class Scenario(Spec):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _number(
-    steps: list[Any], operation: int, numbers: Iterator[int], sites: Iterator[int]
-) -> tuple[Numbered, ...]:
+def _number(steps: list[Any], operation: int, numbers: Iterator[int], sites: Iterator[int]) -> tuple[Numbered, ...]:
     result = []
     for spec in steps:
         number = next(numbers)

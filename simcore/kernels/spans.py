@@ -1,0 +1,80 @@
+"""Span records of one run: states, the free list, the event log and the latencies of a window."""
+
+import numpy as np
+
+from simcore.jit import njit
+from simcore.kernels.cache import MISS
+from simcore.layout import Need, end_at, log_at, span_at
+
+#: What the event loop has to do next.
+NOTHING, WALK, FINISH, SEND, FAILED, ARRIVE, REPLY = np.arange(7)
+
+#: Callers that are no spans: the client, and nobody (the caller has given up).
+CLIENT, NOBODY = -1, -2
+
+#: States of a span.
+FREE, OUT, QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BACK, UNSENT = -1, 0, 1, 2, 3, 4, 5, 6, 7
+
+#: What a control entry of a replica does.
+RESTART, COME_UP, CRASH, OOM, DRAIN_END = np.arange(5)
+
+_SPANS, _ENDS = np.int64(Need.SPANS), np.int64(Need.ENDS)
+
+#: Room that every event may rely on.
+SPAN_ROOM, END_ROOM = 2, 4
+
+
+@njit
+def _write(lane, time, request, span, event, aux):  # type: ignore[no-untyped-def]
+    row = log_at(lane, lane.n_log)
+    row.time_s = time
+    row.request = request
+    row.span = np.uint64(span)
+    row.event = event
+    row.aux = aux
+    lane.n_log += 1
+
+
+@njit(inline=True)
+def note(lane, time, request, span, event, aux):  # type: ignore[no-untyped-def]
+    """Write a row of the event log, if there is one."""
+    if lane.log_on:
+        _write(lane, time, request, span, event, aux)
+
+
+@njit(inline=True)
+def allocate(lane):  # type: ignore[no-untyped-def]
+    """Take a span record; the loop has seen to it that there is one."""
+    s = lane.free_span
+    span = span_at(lane, s)
+    lane.free_span = span.q_next
+    lane.n_free -= 1
+    if lane.n_free < SPAN_ROOM:
+        lane.need = _SPANS
+    span.heap_at = -1
+    span.ring = -1
+    span.child = -1
+    span.answer = MISS
+    span.counted = 0
+    return s
+
+
+@njit(inline=True)
+def release(lane, s):  # type: ignore[no-untyped-def]
+    """Give a span record back."""
+    span_at(lane, s).state = FREE
+    span_at(lane, s).q_next = lane.free_span
+    lane.free_span = s
+    lane.n_free += 1
+
+
+@njit(inline=True)
+def record_end(lane, service, latency_s, failed):  # type: ignore[no-untyped-def]
+    """Add a latency to the present window."""
+    end = end_at(lane, lane.n_ends)
+    end.latency_s = latency_s
+    end.service = service
+    end.failed = failed
+    lane.n_ends += 1
+    if lane.n_ends + END_ROOM > lane.end_cap:
+        lane.need = _ENDS
