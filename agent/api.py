@@ -126,9 +126,14 @@ class Decision:
     score: float
     signature: str
     target: int  #: service acted on, -1 for none
-    rationale: str
+    explain: Callable[[], str] = field(repr=False, compare=False)  #: the rationale, built when asked for
     closed: int = -1  #: step at whose edge it was judged, -1: the episode ended before
     reward: float = float("nan")  #: in [0, 1], see ``agent.loop.reward``
+
+    @property
+    def rationale(self) -> str:
+        """Why, in words: the policy's reason, then the diagnosis."""
+        return self.explain()
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 __all__ = ["Agent", "AgentStep", "play", "reward"]
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from agent.api import AgentTrace, Decision, Detection, Detector, Diagnoser, Keys, Policy, Situation
+from agent.api import AgentTrace, Choices, Decision, Detection, Detector, Diagnoser, Diagnosis, Keys, Policy, Situation
 from agent.history import History
 from agent.keys import subkeys
 from agent.policies.guardrails import Guardrails, Limits
@@ -64,7 +65,7 @@ def _severity(system: Floats, topology: Topology) -> Floats:
     bad = admitted_errors(system) / topology.bad_frac_slo
     worst = np.fmax(late, bad)
     silent = (system[:, Metric.REQUEST_RATE_RPS] > 0) & ~(system[:, Metric.OK] > 0)
-    return np.where(silent, np.fmax(worst, 1.0 / topology.bad_frac_slo), np.nan_to_num(worst, nan=0.0))
+    return np.where(silent, np.fmax(worst, 1.0 / topology.bad_frac_slo), np.where(np.isnan(worst), 0.0, worst))
 
 
 class Agent:
@@ -237,7 +238,7 @@ class Agent:
                 score=float(choices.score[row]),
                 signature=situation.signature.key(row, self._topology.services),
                 target=int(situation.signature.target[row]),
-                rationale=f"{choices.explain(row)}; {situation.diagnosis.explain(row)}",
+                explain=functools.partial(_rationale, choices, situation.diagnosis, row),
             )
             opened[int(run)] = self._current[int(run)] = decision
             self.decisions.append(decision)
@@ -254,6 +255,10 @@ class Agent:
 
     def _say(self, run: int) -> str:
         return self._explain[run]() if run in self._explain else ""
+
+
+def _rationale(choices: Choices, diagnosis: Diagnosis, row: int) -> str:
+    return f"{choices.explain(row)}; {diagnosis.explain(row)}"
 
 
 def reward(episodes: Episodes, first: Ints, last: Ints) -> Floats:

@@ -1,12 +1,44 @@
-"""The peer of the speed claims: W2 as a plain SimPy script, written as a SimPy user would write it."""
+"""The peers of the speed claims: W1 and W2 as plain SimPy scripts, written as a SimPy user would write them."""
 
-__all__ = ["simpy_w2"]
+__all__ = ["simpy_w1", "simpy_w2"]
 
 import random
 from collections.abc import Generator
 from typing import Any
 
 import simpy
+
+
+def simpy_w1(seed: int, customers: int = 200_000) -> list[float]:
+    """Run W1 (M/M/4, utilisation 0.8) and return the times that its customers spend in the system.
+
+    Parameters
+    ----------
+    seed
+        Seed of the script's own generator.
+    customers
+        How many arrive; the run ends when all have left.
+    """
+    rng = random.Random(seed)
+    env = simpy.Environment()
+    desk = simpy.Resource(env, capacity=4)
+    stays: list[float] = []
+
+    def customer() -> Generator[Any, Any, None]:
+        start = env.now
+        with desk.request() as slot:
+            yield slot
+            yield env.timeout(rng.expovariate(1.0))
+        stays.append(env.now - start)
+
+    def arrivals() -> Generator[Any, Any, None]:
+        for _ in range(customers):
+            yield env.timeout(rng.expovariate(3.2))
+            env.process(customer())
+
+    env.process(arrivals())
+    env.run()
+    return stays
 
 
 def simpy_w2(seed: int, horizon_s: float = 240.0, rate_rps: float = 100.0) -> tuple[int, list[float]]:

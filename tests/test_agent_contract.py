@@ -252,7 +252,7 @@ def lessons() -> list[Any]:
     return [
         Decision(
             run=i, opened=0, action=1, code=int(code), legal=(0, 1), propensity=1.0, score=0.5,
-            signature="db|errors|load1|amp0|errors|first", target=DB, rationale="", closed=5, reward=rng.random(),
+            signature="db|errors|load1|amp0|errors|first", target=DB, explain=str, closed=5, reward=rng.random(),
         )
         for i, code in enumerate((ActionCode.NOOP, ActionCode.RESTART, ActionCode.ROLLBACK) * 5)
     ]  # fmt: skip

@@ -41,7 +41,7 @@ NUMBER = {name: i for i, name in enumerate(TABLE.names)}
 def decision(signature: str, code: ActionCode, reward: float) -> Decision:
     return Decision(
         run=0, opened=0, action=1, code=int(code), legal=(0, 1), propensity=1.0, score=0.5,
-        signature=signature, target=0, rationale="", closed=5, reward=reward,
+        signature=signature, target=0, explain=str, closed=5, reward=reward,
     )  # fmt: skip
 
 
@@ -94,10 +94,10 @@ def test_what_is_not_allowed_is_not_bound() -> None:
 def test_the_worst_replica_needs_others_that_answer_as_usual() -> None:
     stats = replicas(1)[0, API]
     stats[:2, ReplicaStat.MEAN_LATENCY_S] = 0.1, 0.4
-    assert worst_slot(stats) == (1, pytest.approx(4.0))
+    assert worst_slot(stats, np.inf) == (1, pytest.approx(4.0))
     assert worst_slot(stats, 0.05) == (1, 1.0)
     stats[1, ReplicaStat.QUARANTINED] = 1
-    assert worst_slot(stats) == (-1, 1.0)
+    assert worst_slot(stats, np.inf) == (-1, 1.0)
 
 
 def pattern(target: int, change=None, **seen: object) -> str:  # type: ignore[no-untyped-def]

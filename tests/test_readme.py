@@ -61,7 +61,9 @@ def test_the_commands_of_a_page_run(
 def test_the_python_blocks_of_a_page_run_one_after_the_other(path: Path, tmp_path: Path) -> None:
     script = tmp_path / "blocks.py"
     script.write_text("\n".join(blocks(path, "python")), encoding="utf-8")
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); exec(compile(open({str(script)!r}).read(), 'blocks', 'exec'))"
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); exec(compile(open({str(script)!r}).read(), 'blocks', 'exec'))"
+    )
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
 

@@ -143,6 +143,11 @@ def test_a_wrong_number_does_not_hide_a_wrong_name(tmp_path: Path) -> None:
         ("get: {}", "1: {}", "services.cache.operations keys must be text, got 1; put it in quotes"),
         ("get: {}", "<<: {get: {}}", "services.cache.operations merging with '<<' is not YAML 1.2"),
         ("get: {}", "get: {steps: [{wait: 3}]}", "must have exactly one of the keys cpu, delay, call, cached"),
+        (
+            "get: {}",
+            "get: {steps: [[1]]}",
+            "steps[0] must have exactly one of the keys cpu, delay, call, cached, got a",
+        ),
         ("get: {}", "get: !!binary aGk=", "services.cache.operations.get must be a plain value, got the tag"),
         ("delay: {mean_s: 0.01}", "delay: {mean_s: 0.01, sigma: 2}", "sigma must be absent unless dist is lognormal"),
         ("delay: {mean_s: 0.01}", "delay: {mean_s: -1}", "steps[1].delay.mean_s must be >= 0, got -1"),
@@ -220,6 +225,11 @@ def test_yes_and_times_of_day_are_text_as_yaml_1_2_has_it(tmp_path: Path) -> Non
     text = change("name: shop", "name: no\ndescription: 12:30")
     scenario = load_scenario(write(tmp_path, text))
     assert (scenario.name, scenario.description) == ("no", "12:30")
+
+
+def test_data_with_keys_that_are_no_text_are_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"timing\[3\]: keys must be text"):
+        build_scenario({"name": "x", "timing": {3: 1}, "services": {}, "workload": {}})
 
 
 def test_an_alias_is_written_out(tmp_path: Path) -> None:

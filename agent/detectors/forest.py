@@ -33,6 +33,8 @@ _LEAF = 7
 MAX_SAMPLES = 4096
 #: Unsigned, since a signed index costs a check for negative values at every step of a walk.
 _SEVEN, _THREE = np.uint32(7), np.uint32(3)
+#: Runs that one task scores.
+_BLOCK = 25
 _LN2 = 0.6931471805599453
 
 
@@ -100,15 +102,17 @@ def score_forests(nodes, base, n_trees, depth, values, denominator, x, which, ou
     out
         (run, service), overwritten; nan where there is no forest.
     """
-    n_features = x.shape[2]
-    for run in prange(x.shape[0]):
+    # all runs of a service one after the other: they mostly share a forest, which then stays in the cache
+    n_blocks = (x.shape[0] + _BLOCK - 1) // _BLOCK
+    for task in prange(x.shape[1] * n_blocks):
+        s, first = task // n_blocks, task % n_blocks * _BLOCK
         row = np.full(8, -np.inf, np.float32)
         at = np.empty(n_trees, np.uint32)
-        for s in range(x.shape[1]):
+        for run in range(first, min(first + _BLOCK, x.shape[0])):
             if which[run, s] < 0:
                 out[run, s] = np.nan
                 continue
-            for f in range(n_features):
+            for f in range(x.shape[2]):
                 row[f] = x[run, s, f]
             out[run, s] = _score(nodes, base[which[run, s]], n_trees, depth, values, denominator, row, at)
 

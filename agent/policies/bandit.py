@@ -26,7 +26,9 @@ from agent.policies.arms import ARMS, Arms
 from agent.policies.playbook import EARLY, PLAYBOOK
 from simcore.codes import ActionCode
 from simcore.errors import InputError
+from simcore.jit import njit
 from simcore.observation import ActionTable, Topology
+from simcore.samplers import log
 
 #: Pulls that a coarser level, or the playbook, is worth.
 PRIOR_PULLS = 3.0
@@ -67,12 +69,33 @@ def _prior(signature: str) -> list[float]:
     return means
 
 
+@njit
+def _allot(mean, weight, open_, exploration, pulls):  # type: ignore[no-untyped-def]
+    """Return (arm,) the shares of the next pulls, taken one by one as if each returned its mean; weight is overwritten."""
+    share = np.zeros(mean.size)
+    total = 1.0
+    for a in range(mean.size):
+        total += weight[a] if open_[a] else 0.0
+    for _ in range(pulls):
+        radius = 2.0 * log(total)
+        best, most = -1, -np.inf
+        for a in range(mean.size):
+            if open_[a]:
+                bound = mean[a] + exploration * np.sqrt(radius / weight[a])
+                if bound > most:
+                    best, most = a, bound
+        weight[best] += 1.0
+        total += 1.0
+        share[best] += 1.0 / pulls
+    return share
+
+
 class Ucb1Policy:
     """Learns which kind of action pays for which kind of incident."""
 
     name: ClassVar[str] = "bandit"
 
-    def __init__(self, *, exploration: float = 0.2) -> None:
+    def __init__(self, *, exploration: float = 0.05) -> None:
         """Start without experience.
 
         Parameters
@@ -116,22 +139,17 @@ class Ucb1Policy:
                 weight[a] = n + min(weight[a], PRIOR_PULLS)
         return mean, weight
 
-    def _allot(self, signature: str, open_: tuple[bool, ...]) -> tuple[list[float], list[float]]:
+    def _share(self, signature: str, open_: tuple[bool, ...]) -> tuple[list[float], list[float]]:
         """Return (arm,) the share of each arm among the next pulls, and the means; remembered until the next merge."""
         known = self._shares.get((signature, open_))
         if known is not None:
             return known
         mean, weight = self._expect(signature)
-        arms = [a for a, is_open in enumerate(open_) if is_open]
         share = [0.0] * len(ARMS)
-        if not self.explores:
-            share[max(arms, key=lambda a: mean[a])] = 1.0
+        if self.explores:
+            share = _allot(np.array(mean), np.array(weight), np.array(open_), self.exploration, SPREAD).tolist()
         else:
-            for _ in range(SPREAD):
-                radius = 2.0 * math.log(sum(weight[a] for a in arms) + 1.0)
-                best = max(arms, key=lambda a: mean[a] + self.exploration * math.sqrt(radius / weight[a]))
-                weight[best] += 1.0
-                share[best] += 1.0 / SPREAD
+            share[max((a for a, is_open in enumerate(open_) if is_open), key=lambda a: mean[a])] = 1.0
         self._shares[signature, open_] = share, mean
         return share, mean
 
@@ -143,7 +161,7 @@ class Ucb1Policy:
         arms: list[str] = []
         for row, u in enumerate(uniforms(situation.keys)):
             signature = situation.signature.key(row, self._services)
-            share, mean = self._allot(signature, tuple((bound[row] >= 0).tolist()))
+            share, mean = self._share(signature, tuple((bound[row] >= 0).tolist()))
             arm, left = 0, float(u)
             for a, part in enumerate(share):
                 if part > 0.0:

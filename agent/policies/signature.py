@@ -6,14 +6,28 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.api import AMPLIFICATION_BANDS, LOAD_BANDS, PATTERNS, History, Observation, Signature, Topology
+from agent.history import FLOORS
 from agent.policies.arms import worst_slot
+from simcore.jit import njit
 from simcore.windows import Metric, ReplicaStat
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_CODE = {name: i for i, name in enumerate(PATTERNS)}
+_POISON, _CHANGE, _SKEW, _SHORT, _FLAPPING, _MEMORY, _CPU, _ERRORS, _COLD, _SURGE, _LATENCY, _NOTHING = (
+    PATTERNS.index(name)
+    for name in (
+        "poison", "change", "skew", "short", "flapping", "memory", "cpu", "errors", "cold", "surge", "latency", "nothing",
+    )
+)  # fmt: skip
+_M_P95, _M_ERRORS, _M_CPU, _M_MEMORY = (
+    int(m) for m in (Metric.P95_S, Metric.ERROR_RATE, Metric.CPU_UTIL, Metric.MEMORY_FRAC)
+)
+_M_RATE, _M_FLIGHT, _M_HIT, _M_UP = (
+    int(m) for m in (Metric.REQUEST_RATE_RPS, Metric.IN_FLIGHT, Metric.HIT_RATIO, Metric.REPLICAS_UP)
+)
+_QUARANTINED = int(ReplicaStat.QUARANTINED)
 
 #: Deviations, in spreads above normal, that count.
 STRANGE = 5.0
@@ -43,6 +57,61 @@ def admitted_errors(system: Floats) -> Floats:
     return errors
 
 
+@njit
+def _strange(row, normal, spread, floors, metric):  # type: ignore[no-untyped-def]
+    """Return whether a metric of a service lies far above normal; nan does not."""
+    scale = max(spread[metric], max(floors[metric, 0] * abs(normal[metric]), floors[metric, 1]))
+    return row[metric] - normal[metric] > STRANGE * scale
+
+
+@njit
+def _pattern(row, normal, spread, floors, replicas, age_s, is_cache, system_errors, bad_slo):  # type: ignore[no-untyped-def]
+    """Return the code of the most telling thing about one service: its metrics, normal values and replicas."""
+    errors = _strange(row, normal, spread, floors, _M_ERRORS)
+    if is_cache:
+        if normal[_M_HIT] - row[_M_HIT] > 0.05:
+            return _COLD
+        if system_errors > bad_slo and not errors:
+            return _POISON
+    if age_s <= RECENT_S:
+        return _CHANGE
+    # shards of a cache are unequal by nature
+    if not is_cache and worst_slot(replicas, normal[_M_P95])[1] > SKEW:
+        return _SKEW
+    for slot in range(replicas.shape[0]):
+        if replicas[slot, _QUARANTINED] > 0:
+            return _SHORT
+    if row[_M_UP] < normal[_M_UP] - 0.5:
+        return _FLAPPING
+    # requests in flight hold memory too; a leak holds it without them
+    leaking = _strange(row, normal, spread, floors, _M_MEMORY) and not _strange(row, normal, spread, floors, _M_FLIGHT)
+    if row[_M_MEMORY] > FULL or leaking:
+        return _MEMORY
+    if row[_M_CPU] > BUSY:
+        return _CPU
+    if errors:
+        return _ERRORS
+    return _LATENCY if _strange(row, normal, spread, floors, _M_P95) else _NOTHING
+
+
+@njit
+def _patterns(metrics, centre, spread, floors, replicas, age_s, caches, bad_slo, runs, target):  # type: ignore[no-untyped-def]
+    """Return (row,) pattern codes of the targets of some runs; arrays of the whole batch."""
+    codes = np.empty(runs.size, np.int64)
+    for i in range(runs.size):
+        run, t = runs[i], target[i]
+        system = metrics.shape[1] - 1
+        if t < 0:
+            risen = metrics[run, system, _M_RATE] > SURGE * centre[run, system, _M_RATE]
+            codes[i] = _SURGE if risen else _NOTHING
+            continue
+        codes[i] = _pattern(
+            metrics[run, t], centre[run, t], spread[run, t], floors, replicas[run, t], age_s[run, t], caches[t],
+            metrics[run, system, _M_ERRORS], bad_slo,
+        )  # fmt: skip
+    return codes
+
+
 def signatures(
     topology: Topology, observation: Observation, history: History, runs: Ints, target: Ints, again: Bools
 ) -> Signature:
@@ -62,51 +131,19 @@ def signatures(
     system = observation.metrics[runs, -1]
     late = system[:, Metric.P95_S] > topology.p95_slo_s
     bad = admitted_errors(system) > topology.bad_frac_slo
-    rate = np.nan_to_num(system[:, Metric.REQUEST_RATE_RPS]) / topology.rate_rps
-    services = observation.metrics[runs, :-1]
-    sent = np.nan_to_num(services[..., Metric.REQUEST_RATE_RPS]).sum(1) * topology.step_s
-    retries = np.nan_to_num(services[..., Metric.RETRIES]).sum(1)
+    rate = system[:, Metric.REQUEST_RATE_RPS] / topology.rate_rps
+    sent = np.nansum(observation.metrics[runs, :-1, Metric.REQUEST_RATE_RPS], axis=1) * topology.step_s
+    retries = np.nansum(observation.metrics[runs, :-1, Metric.RETRIES], axis=1)
     amplification = sent / np.maximum(sent - retries, 1.0)
-    pattern = [_pattern(topology, observation, history, int(run), int(t)) for run, t in zip(runs, target, strict=True)]
+    pattern = _patterns(
+        observation.metrics, history.centre, history.spread, FLOORS, observation.replicas, observation.change_age_s,
+        topology.caches, topology.bad_frac_slo, runs, target,
+    )  # fmt: skip
     return Signature(
         target=target,
         broken=late + 2 * bad.astype(np.int64),
-        load=np.digitize(rate, LOAD_BANDS),
+        load=np.digitize(np.where(np.isnan(rate), 0.0, rate), LOAD_BANDS),
         amplification=np.digitize(amplification, AMPLIFICATION_BANDS),
-        pattern=np.array(pattern, np.int64).reshape(-1),
+        pattern=pattern,
         again=again,
     )
-
-
-def _pattern(topology: Topology, observation: Observation, history: History, run: int, target: int) -> int:
-    """Return the code of the most telling thing about the target of one run."""
-    metrics = observation.metrics[run]
-    if target < 0:
-        rate, usual = metrics[-1, Metric.REQUEST_RATE_RPS], history.centre[run, -1, Metric.REQUEST_RATE_RPS]
-        return _CODE["surge" if rate > SURGE * usual else "nothing"]
-    row, normal = metrics[target], history.centre[run, target]
-    strange = history.deviation(run, metrics)[target] > STRANGE
-    system_errors = metrics[-1, Metric.ERROR_RATE] > topology.bad_frac_slo
-    if topology.caches[target]:
-        lost = normal[Metric.HIT_RATIO] - row[Metric.HIT_RATIO]
-        if lost > 0.05:
-            return _CODE["cold"]
-        if system_errors and not strange[Metric.ERROR_RATE]:
-            return _CODE["poison"]
-    if observation.change_age_s[run, target] <= RECENT_S:
-        return _CODE["change"]
-    # shards of a cache are unequal by nature
-    if not topology.caches[target] and worst_slot(observation.replicas[run, target], normal[Metric.P95_S])[1] > SKEW:
-        return _CODE["skew"]
-    if (observation.replicas[run, target, :, ReplicaStat.QUARANTINED] > 0).any():
-        return _CODE["short"]
-    if row[Metric.REPLICAS_UP] < normal[Metric.REPLICAS_UP] - 0.5:
-        return _CODE["flapping"]
-    # requests in flight hold memory too; a leak holds it without them
-    if row[Metric.MEMORY_FRAC] > FULL or (strange[Metric.MEMORY_FRAC] and not strange[Metric.IN_FLIGHT]):
-        return _CODE["memory"]
-    if row[Metric.CPU_UTIL] > BUSY:
-        return _CODE["cpu"]
-    if strange[Metric.ERROR_RATE]:
-        return _CODE["errors"]
-    return _CODE["latency" if strange[Metric.P95_S] else "nothing"]

@@ -25,7 +25,7 @@ class Capacity:
     ends: int = 512  #: spans that end in a window
     log: int = 4096
     control: int = 32
-    spare_replicas: int = 1  #: beyond the initial ones
+    spare_replicas: int = 0  #: beyond the initial ones
     limit: int = 2**22
 
 

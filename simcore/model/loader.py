@@ -229,6 +229,8 @@ def _rule(kind: str, context: dict[str, Any], given: Any, message: str, path: Pa
         return f"must have at most {context['max_length']} items, got {len(given)}"
     if kind == "value_error":
         return f": {context['error']}"
+    if kind == "invalid_key":
+        return ": keys must be text"
     if kind == "step_kind":
         return f"must have exactly one of the keys cpu, delay, call, cached{got}"
     return f"is not valid: {message}{got}"

@@ -130,7 +130,7 @@ _STEPS = ("cpu", "delay", "call", "cached")
 
 
 def _step_tag(value: Any) -> str | None:
-    keys = value.keys() if isinstance(value, dict) else type(value).model_fields.keys()
+    keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", ())
     found = [name for name in _STEPS if name in keys]
     return found[0] if len(found) == 1 else None
 

@@ -1,0 +1,71 @@
+"""The closed loop on three_tier: without an agent, with one that only thinks, and with one that acts."""
+
+import functools
+
+import pytest
+
+from agent.api import AgentTrace, Detector, Policy
+from agent.evaluation.study import Study, play_round
+from agent.evaluation.training import trained_detector
+from agent.registry import make_policy
+from bench.conftest import Timed
+from bench.measure import best_of
+from bench.workloads import closed_loop
+from simcore.env import Episodes
+
+#: Runs of a round, as ``eval`` plays them.
+_N_RUNS = 50
+_SHORT_STEPS = 60
+#: The agent may cost so much: speed with it as a share of the speed without.
+_SHARE = 0.7
+
+Round = tuple[Episodes, AgentTrace | None]
+
+
+@functools.cache
+def _detector(n_steps: int | None) -> Detector:
+    study = closed_loop(n_runs=_N_RUNS, steps=n_steps, shadow=True)
+    return trained_detector(study.detector, study.scenario, seed=0, threads=1)
+
+
+def _play(study: Study, detector: Detector | None) -> Round:
+    policy: Policy | None = None if detector is None else make_policy("bandit")
+    return play_round(study, study.runs(0, _N_RUNS), policy, detector, threads=1)
+
+
+def _checked(played: Round, mode: str) -> dict[str, int]:
+    episodes, trace = played
+    assert episodes.finished
+    assert episodes.n_runs == _N_RUNS
+    assert (episodes.offered.sum(axis=1) > 0).all()
+    if trace is not None:
+        assert trace.alarm.any(), "an agent that sees nothing has nothing to think about"
+        assert len(trace.decisions) > 10
+    assert bool(episodes.records) == (mode == "acting")
+    return {"requests": int(episodes.offered.sum()), "episodes": _N_RUNS}
+
+
+@pytest.mark.parametrize("mode", ["no agent", "shadow", "acting"])
+def test_a_round_of_the_closed_loop(mode: str, timed: Timed) -> None:
+    study = closed_loop(n_runs=_N_RUNS, shadow=mode == "shadow")
+    detector = None if mode == "no agent" else _detector(None)
+    timed("closed_loop", mode, lambda: _play(study, detector), done=lambda played: _checked(played, mode), rounds=2)
+
+
+@pytest.mark.guard
+def test_an_agent_that_thinks_leaves_most_of_the_speed() -> None:
+    study, detector = closed_loop(n_runs=_N_RUNS, steps=_SHORT_STEPS, shadow=True), _detector(_SHORT_STEPS)
+    last: dict[str, Round] = {}
+
+    def piece(mode: str) -> None:
+        last[mode] = _play(study, detector if mode == "shadow" else None)
+
+    best = best_of(
+        {"no agent": lambda: piece("no agent"), "shadow": lambda: piece("shadow")},
+        rounds=2,
+        enough=lambda best: best["no agent"] / best["shadow"] >= _SHARE,
+    )
+    # the same events: nothing that the agent thought was applied
+    assert _checked(last["no agent"], "no agent") == _checked(last["shadow"], "shadow")
+    assert last["no agent"][0].metrics.tobytes() == last["shadow"][0].metrics.tobytes()
+    assert best["no agent"] / best["shadow"] >= _SHARE, best

@@ -1,0 +1,171 @@
+"""What is measured: the workloads that peers are measured on, and the default scenario; each checks the work done."""
+
+__all__ = ["LIGHT_STEPS", "THREE_TIER", "W1", "W2", "W2_HOT", "WORKLOADS", "Work", "Workload", "light_study", "simulate"]
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agent.evaluation.study import Study, with_steps
+from simcore.engines.api import RunInputs
+from simcore.engines.registry import open_session
+from simcore.model.inputs import make_run
+from simcore.model.loader import load_scenario
+from simcore.model.scenario import Scenario
+from simcore.windows import Metric, Total, Windows
+
+SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a simulation did."""
+
+    windows: Windows
+    scenario: Scenario
+
+    @property
+    def requests(self) -> int:
+        """Requests offered, all runs."""
+        return int(self.windows.totals[..., Total.OFFERED].sum())
+
+    @property
+    def attempts(self) -> int:
+        """Sends of requests and calls, all runs."""
+        return int(self.windows.totals[..., Total.ATTEMPTS].sum())
+
+    def mean_of(self, service: str, metric: Metric) -> float:
+        """Return the mean of a service's metric over all runs and windows."""
+        return float(self.windows.metrics[:, :, self.scenario.service_names.index(service), metric].mean())
+
+    def seconds_in(self, service: str) -> float:
+        """Return the mean time of a span at a service, by Little's law."""
+        return self.mean_of(service, Metric.IN_FLIGHT) / self.mean_of(service, Metric.REQUEST_RATE_RPS)
+
+    def timed_out_share(self, service: str) -> float:
+        """Return the share of the attempts at a service that their callers gave up."""
+        lost = self.mean_of(service, Metric.TIMEOUTS) / self.scenario.timing.step_s
+        return lost / self.mean_of(service, Metric.REQUEST_RATE_RPS)
+
+
+def simulate(engine: str, scenario: Scenario, inputs: Sequence[RunInputs], *, threads: int = 1) -> Work:
+    """Run a scenario from its start to its end without an agent; opening the session counts as work."""
+    session = open_session(engine, scenario, inputs, threads=threads)
+    session.advance(scenario.timing.steps * scenario.timing.step_s)
+    return Work(session.observe(), scenario)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A scenario at the size that is measured."""
+
+    label: str
+    scenario_name: str
+    n_runs: int  #: of the batch engine
+    short_steps: int  #: the SimPy engine's horizon, for one run
+    check: Callable[[Work], None]  #: raises AssertionError if the work is not what the workload stands for
+
+    def scenario(self, steps: int | None = None) -> Scenario:
+        """Return the scenario, cut to so many control steps if given."""
+        scenario = load_scenario(self.scenario_name)
+        return scenario if steps is None else with_steps(scenario, steps)
+
+    def inputs(self, scenario: Scenario, n_runs: int | None = None) -> list[RunInputs]:
+        """Return the inputs of the first runs."""
+        runs = range(self.n_runs if n_runs is None else n_runs)
+        return [make_run(scenario, seed=SEED, split="tune", run=run).inputs for run in runs]
+
+    def verify(self, work: Work, n_runs: int) -> None:
+        """Check that the work was done, and that it is this workload's.
+
+        Raises
+        ------
+        AssertionError
+            If it was not.
+        """
+        timing = work.scenario.timing
+        assert work.windows.metrics.shape[:2] == (n_runs, timing.steps)
+        expected = n_runs * timing.steps * timing.step_s * work.scenario.workload.rate_rps
+        # Five standard deviations of a Poisson count; the wave and the surges of three_tier come on top.
+        spread = 5 * expected**0.5 + (0.3 * expected if self.scenario_name == "three_tier" else 0)
+        assert abs(work.requests - expected) < spread, f"{self.label}: {work.requests} requests instead of {expected}"
+        self.check(work)
+
+
+def _check_w1(work: Work) -> None:
+    # Erlang C: 1.7455 s in the system. A run of 200,000 customers has a standard deviation of 3.5 % of the wait.
+    assert work.attempts == work.requests
+    few = work.requests < 400_000
+    assert abs(work.seconds_in("desk") / 1.7455 - 1.0) < (0.5 if few else 0.08)
+
+
+def _check_w2(work: Work) -> None:
+    assert abs(work.attempts / work.requests - 2.3) < 0.05
+    # PEERS: every engine that holds the api worker agrees on 34.1 to 34.3 ms.
+    assert abs(work.seconds_in("api") / 0.0342 - 1.0) < (0.15 if work.requests < 10_000 else 0.02)
+    assert work.mean_of("db", Metric.TIMEOUTS) == 0
+
+
+def _check_w2_hot(work: Work) -> None:
+    assert work.timed_out_share("db") > 0.05
+    assert work.attempts / work.requests > 2.3
+
+
+def _check_three_tier(work: Work) -> None:
+    assert work.attempts / work.requests > 2.0
+    assert 0.2 < work.mean_of("cache", Metric.HIT_RATIO) < 1.0
+
+
+W1 = Workload("w1", "mm4", 4, 25, _check_w1)
+W2 = Workload("w2", "w2", 16, 24, _check_w2)
+W2_HOT = Workload("w2_hot", "w2_hot", 8, 12, _check_w2_hot)
+THREE_TIER = Workload("three_tier", "three_tier", 16, 12, _check_three_tier)
+WORKLOADS = (W1, W2, W2_HOT, THREE_TIER)
+
+#: Steps of an episode of the light study.
+LIGHT_STEPS = 24
+
+
+def light_study(folder: Path) -> Path:
+    """Write three_tier at a tenth of its load and of its length, for what depends on the number of episodes only."""
+    plain = with_steps(load_scenario("three_tier"), LIGHT_STEPS).model_dump(mode="json")
+    plain["name"] = "light"
+    plain["workload"]["rate_rps"] /= 10
+    plain["timing"]["burn_in_steps"] = 2
+    path = folder / "light.yaml"
+    path.write_text(json.dumps(plain), encoding="utf-8")
+    return path
+
+
+def closed_loop(*, n_runs: int, steps: int | None = None, shadow: bool) -> Study:
+    """Return one round of three_tier with the default agent.
+
+    A shorter episode has a shorter burn-in, in which no agent thinks: the share of its work stays the same.
+    """
+    scenario = THREE_TIER.scenario()
+    if steps is not None:
+        share = steps / scenario.timing.steps
+        plain = with_steps(scenario, steps).model_dump()
+        plain["timing"]["burn_in_steps"] = round(scenario.timing.burn_in_steps * share)
+        scenario = Scenario.model_validate(plain)
+    return Study(
+        scenario=scenario,
+        seed=SEED,
+        episodes=n_runs,
+        split="tune",
+        detector="isolation_forest",
+        diagnoser="causal_rank",
+        policies=("bandit",),
+        shadow=shadow,
+    )
+
+
+def equal_windows(one: Windows, other: Windows) -> bool:
+    """Return whether two results are the same to the last bit; nan equals nan."""
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name in ("metrics", "replicas"))
+        for name in ("metrics", "totals", "replicas", "markers")
+    )
