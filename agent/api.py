@@ -12,7 +12,7 @@ __all__ = [
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -158,7 +158,7 @@ class Detector(Protocol):
     says of a run never depends on the other runs of the batch.
     """
 
-    name: str
+    name: ClassVar[str]
 
     def fit(self, metrics: Floats, topology: Topology, *, seed: int) -> None:
         """Learn what is normal from fault-free runs, (run, step, service + 1, metric)."""
@@ -193,7 +193,7 @@ class Detector(Protocol):
 class Diagnoser(Protocol):
     """Says which service is at fault."""
 
-    name: str
+    name: ClassVar[str]
 
     def start(self, topology: Topology, keys: Keys) -> None:
         """Begin a batch; ``keys`` (run,) are the runs' own keys."""
@@ -205,7 +205,7 @@ class Diagnoser(Protocol):
 class Policy(Protocol):
     """Chooses actions, and learns from their rewards between rounds."""
 
-    name: str
+    name: ClassVar[str]
 
     def start(self, topology: Topology, actions: ActionTable) -> None:
         """Begin a batch."""

@@ -8,7 +8,7 @@ from agent.api import AgentTrace, Detector, Policy
 from agent.evaluation.study import Study, play_round
 from agent.evaluation.training import trained_detector
 from agent.registry import make_policy
-from bench.conftest import Timed
+from bench.conftest import Holds, Timed
 from bench.measure import best_of
 from bench.workloads import closed_loop
 from simcore.env import Episodes
@@ -16,7 +16,7 @@ from simcore.env import Episodes
 #: Runs of a round, as ``eval`` plays them.
 _N_RUNS = 50
 _SHORT_STEPS = 60
-#: The agent may cost so much: speed with it as a share of the speed without.
+#: What an agent that only thinks must leave of the speed without one.
 _SHARE = 0.7
 
 Round = tuple[Episodes, AgentTrace | None]
@@ -53,7 +53,7 @@ def test_a_round_of_the_closed_loop(mode: str, timed: Timed) -> None:
 
 
 @pytest.mark.guard
-def test_an_agent_that_thinks_leaves_most_of_the_speed() -> None:
+def test_an_agent_that_thinks_leaves_most_of_the_speed(holds: Holds) -> None:
     study, detector = closed_loop(n_runs=_N_RUNS, steps=_SHORT_STEPS, shadow=True), _detector(_SHORT_STEPS)
     last: dict[str, Round] = {}
 
@@ -68,4 +68,4 @@ def test_an_agent_that_thinks_leaves_most_of_the_speed() -> None:
     # the same events: nothing that the agent thought was applied
     assert _checked(last["no agent"], "no agent") == _checked(last["shadow"], "shadow")
     assert last["no agent"][0].metrics.tobytes() == last["shadow"][0].metrics.tobytes()
-    assert best["no agent"] / best["shadow"] >= _SHARE, best
+    holds("three_tier, speed in shadow mode over speed without an agent", best["no agent"] / best["shadow"], at_least=_SHARE)

@@ -1,12 +1,24 @@
 """Both engines on W1, W2, W2-hot and three_tier, without an agent, beside plain SimPy scripts of W1 and W2."""
 
+import os
+from collections.abc import Callable
+
 import pytest
 
-from bench.conftest import Timed
+from bench.conftest import Holds, Timed
+from bench.measure import best_of, two_cores, wall_s
 from bench.peers import simpy_w1, simpy_w2
-from bench.workloads import WORKLOADS, Work, Workload, equal_windows, simulate
+from bench.workloads import W2, W2_HOT, WORKLOADS, Work, Workload, equal_windows, simulate
 
 _CUSTOMERS = 40_000
+#: Requests per CPU-second of the batch engine on W2 over those of the plain SimPy script.
+_OVER_SCRIPT = 50.0
+#: Attempts per CPU-second on W2-hot over those on W2: what timers and retries may cost.
+_HOT_SHARE = 0.6
+#: Two threads over one, wall clock.
+_TWO_THREADS = 1.3
+#: From here on the calibration loop says that two cores are idle.
+_IDLE = 1.6
 
 
 def _counts(work: Work) -> dict[str, int]:
@@ -64,3 +76,58 @@ def test_both_engines_give_equal_results(workload: Workload) -> None:
     one, other = (simulate(engine, scenario, inputs) for engine in ("simpy", "batch"))
     workload.verify(one, 1)
     assert equal_windows(one.windows, other.windows)
+
+
+def _batch(workload: Workload, threads: int = 1) -> Callable[[], Work]:
+    scenario = workload.scenario()
+    inputs = workload.inputs(scenario)
+    return lambda: simulate("batch", scenario, inputs, threads=threads)
+
+
+@pytest.mark.guard
+def test_the_batch_engine_leaves_the_simpy_script_far_behind_on_w2(holds: Holds) -> None:
+    work = _batch(W2)()
+    W2.verify(work, W2.n_runs)
+    offered, latencies = simpy_w2(1)
+    # the same system: mean time at the api within two standard errors of either side
+    assert work.seconds_in("api") == pytest.approx(sum(latencies) / len(latencies), rel=0.03)
+
+    def ratio(best: dict[str, float]) -> float:
+        return (work.requests / best["batch"]) / (offered / best["script"])
+
+    pieces = {"script": lambda: simpy_w2(1), "batch": _batch(W2)}
+    best = best_of(pieces, rounds=3, enough=lambda best: ratio(best) >= _OVER_SCRIPT)
+    holds("W2, requests per CPU-second, batch engine over SimPy script", ratio(best), at_least=_OVER_SCRIPT)
+
+
+@pytest.mark.guard
+def test_timeouts_and_retries_cost_little_per_attempt(holds: Holds) -> None:
+    plain, hot = _batch(W2)(), _batch(W2_HOT)()
+    W2_HOT.verify(hot, W2_HOT.n_runs)
+
+    def ratio(best: dict[str, float]) -> float:
+        return (hot.attempts / best["hot"]) / (plain.attempts / best["plain"])
+
+    pieces = {"plain": _batch(W2), "hot": _batch(W2_HOT)}
+    best = best_of(pieces, rounds=4, enough=lambda best: ratio(best) >= _HOT_SHARE)
+    holds("W2-hot over W2, attempts per CPU-second", ratio(best), at_least=_HOT_SHARE)
+
+
+@pytest.mark.guard
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_two_threads_are_faster_than_one(holds: Holds) -> None:
+    one, two = _batch(W2, threads=1), _batch(W2, threads=2)
+    assert equal_windows(one().windows, two().windows)
+    ones: list[float] = []
+    twos: list[float] = []
+    for _ in range(15):
+        before, times, after = two_cores(), (wall_s(one), wall_s(two)), two_cores()
+        # a round counts if the second core was free before and after it
+        if min(before, after) >= _IDLE:
+            ones.append(times[0])
+            twos.append(times[1])
+        if len(ones) >= 3 and min(ones) / min(twos) >= _TWO_THREADS:
+            break
+    if len(ones) < 3:
+        pytest.skip("no second core was idle: the calibration loop did not gain from it either")
+    holds("W2, two threads over one, wall clock", min(ones) / min(twos), at_least=_TWO_THREADS)

@@ -33,6 +33,7 @@ class Row:
 
 _ROWS = pytest.StashKey[list[Row]]()
 _CALIBRATIONS = pytest.StashKey[list[float]]()
+_HELD = pytest.StashKey[list[str]]()
 
 
 class Timed(Protocol):
@@ -56,8 +57,21 @@ class Timed(Protocol):
         """
 
 
+class Holds(Protocol):
+    """Checks a ratio that must hold, and keeps it for the end of the run."""
+
+    def __call__(self, what: str, ratio: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
+        """Note the ratio; fail if it is out of bounds.
+
+        Raises
+        ------
+        AssertionError
+            Naming the ratio and its bound.
+        """
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_ROWS], config.stash[_CALIBRATIONS] = [], []
+    config.stash[_ROWS], config.stash[_CALIBRATIONS], config.stash[_HELD] = [], [], []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -87,12 +101,33 @@ def timed(benchmark: Any, request: pytest.FixtureRequest) -> Timed:
     return run
 
 
+@pytest.fixture
+def holds(request: pytest.FixtureRequest) -> Holds:
+    """Return a function that checks a ratio and adds a line to the list of guards."""
+
+    def check(what: str, ratio: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
+        bounds = [f"at least {at_least:g}"] if at_least is not None else []
+        bounds += [f"at most {at_most:g}"] if at_most is not None else []
+        line = f"{what}: {ratio:.3g}, must be {' and '.join(bounds)}"
+        request.config.stash[_HELD].append(line)
+        assert at_least is None or ratio >= at_least, line
+        assert at_most is None or ratio <= at_most, line
+
+    return check
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    rows, calibrations = config.stash[_ROWS], config.stash[_CALIBRATIONS]
-    if not rows:
-        return
-    tell = terminalreporter.write_line
-    terminalreporter.section("work per CPU-second, best round")
+    if config.stash[_HELD]:
+        terminalreporter.section("guards")
+        for line in config.stash[_HELD]:
+            terminalreporter.write_line(line)
+    if config.stash[_ROWS]:
+        terminalreporter.section("work per CPU-second, best round")
+        _tell_rates(config.stash[_ROWS], config.stash[_CALIBRATIONS], terminalreporter.write_line)
+
+
+def _tell_rates(rows: list[Row], calibrations: list[float], tell: Callable[[str], None]) -> None:
+    """Tell a line for every row, in units of the first one of its group, and how steady the machine was."""
     for group, members in itertools.groupby(sorted(rows, key=lambda row: row.group), key=lambda row: row.group):
         base = None
         for row in members:

@@ -1,6 +1,9 @@
 """What is measured: the workloads that peers are measured on, and the default scenario; each checks the work done."""
 
-__all__ = ["LIGHT_STEPS", "THREE_TIER", "W1", "W2", "W2_HOT", "WORKLOADS", "Work", "Workload", "light_study", "simulate"]
+__all__ = [
+    "THREE_TIER", "W1", "W2", "W2_HOT", "WORKLOADS", "Work", "Workload", "closed_loop", "equal_windows", "light_scenario",
+    "simulate",
+]  # fmt: skip
 
 import json
 from collections.abc import Callable, Sequence
@@ -125,15 +128,12 @@ W2_HOT = Workload("w2_hot", "w2_hot", 8, 12, _check_w2_hot)
 THREE_TIER = Workload("three_tier", "three_tier", 16, 12, _check_three_tier)
 WORKLOADS = (W1, W2, W2_HOT, THREE_TIER)
 
-#: Steps of an episode of the light study.
-LIGHT_STEPS = 24
 
-
-def light_study(folder: Path) -> Path:
-    """Write three_tier at a tenth of its load and of its length, for what depends on the number of episodes only."""
-    plain = with_steps(load_scenario("three_tier"), LIGHT_STEPS).model_dump(mode="json")
+def light_scenario(folder: Path) -> Path:
+    """Write three_tier at a tenth of its length and a fifth of its load, for what depends on the number of episodes."""
+    plain = with_steps(load_scenario("three_tier"), 24).model_dump(mode="json")
     plain["name"] = "light"
-    plain["workload"]["rate_rps"] /= 10
+    plain["workload"]["rate_rps"] /= 5
     plain["timing"]["burn_in_steps"] = 2
     path = folder / "light.yaml"
     path.write_text(json.dumps(plain), encoding="utf-8")

@@ -106,7 +106,7 @@ def test_most_faults_that_bite_last_until_something_fixes_them(faulty: tuple[lis
 #: Steps of the shorter episodes in which single actions are tried, and the edge at which they are.
 SHORT = SHOP.model_copy(update={"timing": SHOP.timing.model_copy(update={"steps": 150, "follow_up_steps": 60})})
 ACT_S = 345.0
-TRIALS = 3
+TRIALS = 5
 
 
 def actions_on(service: int, replica: int) -> dict[str, tuple[ActionCode, int, int, float]]:
@@ -123,7 +123,7 @@ def actions_on(service: int, replica: int) -> dict[str, tuple[ActionCode, int, i
 
 
 def best_action(fault: Fault) -> str:
-    """Return the action (on the fault's service, or the api) with the fewest bad requests, its own cost included."""
+    """Return the action (on the fault's service, or the api) that loses least in most trials, its cost included."""
     table = actions_on(fault.service if fault.service >= 0 else API, max(fault.replica, 0))
     inputs: list[RunInputs] = []
     entered: list[EngineAction] = []
@@ -137,10 +137,12 @@ def best_action(fault: Fault) -> str:
     session.advance(ACT_S)
     session.apply(entered)
     session.advance(SHORT.timing.steps * SHORT.timing.step_s)
-    totals = session.observe().totals.reshape(len(table), TRIALS, -1, len(Total)).sum(axis=(1, 2))
-    bad = totals[:, Total.BAD] / totals[:, Total.OFFERED]
-    value = {name: bad[i] + SHORT.actions[name].cost for i, name in enumerate(table)}
-    return min(value, key=lambda name: float(value[name]))
+    totals = session.observe().totals.reshape(len(table), TRIALS, -1, len(Total)).sum(axis=2)
+    lost = totals[:, :, Total.BAD] / totals[:, :, Total.OFFERED]
+    cost = np.array([SHORT.actions[name].cost for name in table])
+    # By trial: at the peak even the right action can go wrong, as an empty cache shows the db.
+    wins = np.bincount((lost + cost[:, None]).argmin(axis=0), minlength=len(table))
+    return list(table)[int(wins.argmax())]
 
 
 def test_no_single_action_is_best_for_all_faults() -> None:
@@ -152,7 +154,7 @@ def test_no_single_action_is_best_for_all_faults() -> None:
             ("bad_deploy@api", 0.7, "version"),
             ("cache_poison@cache", 0.7, "content"),
             ("slow_replica@api/1", 0.8, "node"),
-            ("traffic_surge@workload", 0.8, "workload"),
+            ("traffic_surge@workload", 0.5, "workload"),
         )
     }
     assert best == {

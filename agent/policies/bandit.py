@@ -71,7 +71,7 @@ def _prior(signature: str) -> list[float]:
 
 @njit
 def _allot(mean, weight, open_, exploration, pulls):  # type: ignore[no-untyped-def]
-    """Return (arm,) the shares of the next pulls, taken one by one as if each returned its mean; weight is overwritten."""
+    """Return (arm,) the shares of the next pulls, each as if it returned its mean; weight is overwritten."""
     share = np.zeros(mean.size)
     total = 1.0
     for a in range(mean.size):

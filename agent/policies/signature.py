@@ -18,7 +18,8 @@ Bools = npt.NDArray[np.bool_]
 _POISON, _CHANGE, _SKEW, _SHORT, _FLAPPING, _MEMORY, _CPU, _ERRORS, _COLD, _SURGE, _LATENCY, _NOTHING = (
     PATTERNS.index(name)
     for name in (
-        "poison", "change", "skew", "short", "flapping", "memory", "cpu", "errors", "cold", "surge", "latency", "nothing",
+        "poison", "change", "skew", "short", "flapping", "memory",
+        "cpu", "errors", "cold", "surge", "latency", "nothing",
     )
 )  # fmt: skip
 _M_P95, _M_ERRORS, _M_CPU, _M_MEMORY = (

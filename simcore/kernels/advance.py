@@ -20,7 +20,7 @@ from simcore.kernels.calendar import (
 from simcore.kernels.control import next_candidate, on_action, on_change, on_replica
 from simcore.kernels.replica import DRAINING, STARTING, UP, complete_cpu
 from simcore.kernels.requests import arrive, failed, finish, on_reply, on_timeout, send, start, walk
-from simcore.kernels.spans import ARRIVE, CLIENT, FINISH, NOTHING, REPLY, SEND, WALK, allocate, note
+from simcore.kernels.spans import ARRIVE, CLIENT, FAILED, FINISH, NOTHING, REPLY, SEND, WALK, allocate, note
 from simcore.layout import (
     NEVER,
     Need,
@@ -174,62 +174,6 @@ def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
 
 
 @njit
-def run_until(plan, lane, edge):  # type: ignore[no-untyped-def]
-    """Run the events of one run before ``edge``; returns a ``Need`` code, after which the call may be repeated."""
-    first_replica = lane.first_replica_leaf
-    while True:
-        if lane.need:
-            return lane.need
-        if lane.log_on and lane.n_log + 2 * lane.span_cap + 64 > lane.log_cap:
-            return _NEED_LOG
-        first = group_at(lane, first_group(lane))
-        now = first.time
-        if now >= edge:
-            return 0
-        leaf = first.leaf
-        lane.now = now
-        lane.events += 1
-        todo, s, status = NOTHING, 0, _OK
-        if leaf >= first_replica:
-            s = complete_cpu(plan, lane, leaf - first_replica, now)
-            span = span_at(lane, s)
-            note(lane, now, span.request, span.key, _CPU_DONE, step_at(plan, span.pc).number)
-            span.pc += 1
-            todo = WALK
-        elif leaf == HEAP_LEAF:
-            todo, s, status = _on_heap(plan, lane, now)
-        elif leaf == STREAM_LEAF:
-            s = on_candidate(plan, lane, now)
-            if s >= 0:
-                todo = SEND
-        elif leaf == CONTROL_LEAF:
-            _on_control(plan, lane, now)
-        else:
-            s = ring_at(lane, leaf - FIRST_RING).head
-            if s >= 0 and span_at(lane, s).expires <= now:
-                disarm(lane, s)
-                todo, s, status = on_timeout(plan, lane, s, now)
-            s2 = ring_at(lane, leaf - FIRST_RING).head
-            set_leaf(lane, leaf, span_at(lane, s2).expires if s2 >= 0 else NEVER)
-        while todo != NOTHING:
-            if todo == WALK:
-                todo, s, status = walk(plan, lane, s, now)
-            elif todo == SEND:
-                todo = send(plan, lane, s, now)
-                lane.events += todo == ARRIVE
-            elif todo == ARRIVE:
-                todo, s, status = arrive(plan, lane, s, now)
-                lane.events += todo == REPLY
-            elif todo == FINISH:
-                todo = finish(plan, lane, s, status, now)
-                lane.events += todo == REPLY
-            elif todo == REPLY:
-                todo, s, status = on_reply(plan, lane, s, now)
-            else:
-                todo, s, status = failed(plan, lane, s, now)
-
-
-@njit
 def _count_overdue(plan, lane, edge):  # type: ignore[no-untyped-def]
     """Count roots that are past the latency objective and unanswered as bad, in the window in which they became so."""
     s = ring_at(lane, 0).head
@@ -294,20 +238,73 @@ def close(plan, lane, edge, cores, area, metrics, totals, replicas, markers):  #
 
 @njit
 def advance_run(plan, lane, windows, cores, area, metrics, totals, replicas, markers):  # type: ignore[no-untyped-def]
-    """Advance one run to the edge of control step ``windows``; returns a ``Need`` code.
+    """Advance one run to the edge of control step ``windows``.
 
-    The output arrays hold the windows that end at that edge, the last ones first to be overwritten by the burn-in's.
+    Returns a ``Need`` code, after which the call may be repeated. The output arrays hold the windows that end at that
+    edge; the burn-in is written to the first of them and overwritten.
     """
-    first = windows - metrics.shape[0]
-    while lane.window < windows:
-        edge = np.float64(lane.window + 1) * plan.step_s
-        need = run_until(plan, lane, edge)
-        if need:
-            return need
-        at = max(0, lane.window - first)
-        close(plan, lane, edge, cores, area, metrics[at], totals[at], replicas[at], markers[at])
-        lane.window += 1
-    return 0
+    first_replica = lane.first_replica_leaf
+    first_window = windows - metrics.shape[0]
+    edge = np.float64(lane.window + 1) * plan.step_s
+    if lane.window >= windows:
+        return 0
+    while True:
+        if lane.need:
+            return lane.need
+        if lane.log_on and lane.n_log + 2 * lane.span_cap + 64 > lane.log_cap:
+            return _NEED_LOG
+        first = group_at(lane, first_group(lane))
+        now = first.time
+        if now >= edge:
+            at = max(0, lane.window - first_window)
+            close(plan, lane, edge, cores, area, metrics[at], totals[at], replicas[at], markers[at])
+            lane.window += 1
+            edge = np.float64(lane.window + 1) * plan.step_s
+            if lane.window >= windows:
+                return 0
+            continue
+        leaf = first.leaf
+        lane.now = now
+        lane.events += 1
+        todo, s, status = NOTHING, 0, _OK
+        if leaf >= first_replica:
+            s = complete_cpu(plan, lane, leaf - first_replica, now)
+            span = span_at(lane, s)
+            note(lane, now, span.request, span.key, _CPU_DONE, step_at(plan, span.pc).number)
+            span.pc += 1
+            todo = WALK
+        elif leaf == HEAP_LEAF:
+            todo, s, status = _on_heap(plan, lane, now)
+        elif leaf == STREAM_LEAF:
+            s = on_candidate(plan, lane, now)
+            if s >= 0:
+                todo = SEND
+        elif leaf == CONTROL_LEAF:
+            _on_control(plan, lane, now)
+        else:
+            s = ring_at(lane, leaf - FIRST_RING).head
+            if s >= 0 and span_at(lane, s).expires <= now:
+                disarm(lane, s)
+                todo, s, status = on_timeout(plan, lane, s, now)
+            s2 = ring_at(lane, leaf - FIRST_RING).head
+            set_leaf(lane, leaf, span_at(lane, s2).expires if s2 >= 0 else NEVER)
+        # in the order in which one usually leads to the next, so that the branches can be foreseen
+        while todo != NOTHING:
+            if todo == WALK:
+                todo, s, status = walk(plan, lane, s, now)
+            if todo == FINISH:
+                todo = finish(plan, lane, s, status, now)
+                lane.events += todo == REPLY
+            if todo == REPLY:
+                todo, s, status = on_reply(plan, lane, s, now)
+            if todo == FAILED:
+                todo, s, status = failed(plan, lane, s, now)
+            if todo == SEND:
+                todo = send(plan, lane, s, now)
+                lane.events += todo == ARRIVE
+            if todo == ARRIVE:
+                todo, s, status = arrive(plan, lane, s, now)
+                lane.events += todo == REPLY
 
 
 @njit(parallel=True)

@@ -1,0 +1,64 @@
+"""The guards' own instruments: each shows what it is there to show."""
+
+from collections.abc import Callable
+
+import pytest
+
+from bench.conftest import Holds
+from bench.measure import best_of, calibration, cpu_s
+from bench.peers import simpy_w2
+from bench.workloads import W2, W2_HOT, simulate
+
+pytestmark = pytest.mark.guard
+
+
+def _scripted(times: dict[str, list[float]]) -> tuple[dict[str, Callable[[], object]], Callable[..., float]]:
+    """Return pieces that do nothing, and a clock that reads these times off, one a round."""
+    names: list[str] = []
+    pieces: dict[str, Callable[[], object]] = {name: (lambda name=name: names.append(name)) for name in times}
+
+    def clock(piece: Callable[[], object]) -> float:
+        piece()
+        left = times[names[-1]]
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return pieces, clock
+
+
+def test_a_slow_spell_is_waited_out() -> None:
+    pieces, clock = _scripted({"a": [1.0, 1.0, 1.0, 1.0], "b": [9.0, 9.0, 9.0, 2.0]})
+    best = best_of(pieces, rounds=2, enough=lambda best: best["b"] <= 2.0 * best["a"], clock=clock)
+    assert best == {"a": 1.0, "b": 2.0}
+
+
+def test_a_ratio_that_does_not_hold_is_given_up_after_three_times_the_rounds() -> None:
+    pieces, clock = _scripted({"a": [1.0], "b": [9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 0.1]})
+    best = best_of(pieces, rounds=2, enough=lambda best: best["b"] <= 2.0 * best["a"], clock=clock)
+    assert best["b"] == 9.0
+
+
+def test_a_ratio_out_of_its_bounds_fails(holds: Holds) -> None:
+    holds("a ratio within its bounds", 2.0, at_least=1.0, at_most=3.0)
+    for ratio in (0.9, 3.1):
+        with pytest.raises(AssertionError, match="must be at least 1 and at most 3"):
+            holds("a ratio out of its bounds", ratio, at_least=1.0, at_most=3.0)
+
+
+def test_the_calibration_loop_takes_time_in_proportion() -> None:
+    best = best_of({"one": lambda: calibration(4_000_000), "four": lambda: calibration(16_000_000)}, rounds=5)
+    assert 2.0 < best["four"] / best["one"] < 8.0
+    assert calibration(3) == calibration(3) != calibration(4)
+
+
+def test_work_that_was_not_done_is_found_out() -> None:
+    scenario = W2.scenario(2)
+    work = simulate("batch", scenario, W2.inputs(scenario, 2))
+    W2.verify(work, 2)
+    with pytest.raises(AssertionError):
+        W2.verify(work, 3)
+    with pytest.raises(AssertionError):
+        W2_HOT.verify(work, 2)
+
+
+def test_the_script_does_more_in_a_longer_time() -> None:
+    assert cpu_s(lambda: simpy_w2(1, horizon_s=20.0)) > cpu_s(lambda: simpy_w2(1, horizon_s=2.0))
