@@ -38,7 +38,7 @@ run: $(VENV)/.runtime
 	$(BIN)/mendsim eval --episodes $(EPISODES) --steps 240 --seed 1 --out results/ --force
 	@echo
 	@echo "Next:"
-	@echo "  $(BIN)/mendsim run --seed 7 --render"
+	@echo "  $(BIN)/mendsim run --seed 7 --fault bad_deploy@api --onset 5min --render"
 	@echo "  $(BIN)/mendsim run --from results/ --row 3 --render"
 	@echo "  $(BIN)/mendsim eval --episodes 200 --policy noop,threshold_rules,bandit --out compare/"
 

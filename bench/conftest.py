@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from bench.measure import SPINS, calibration, cpu_s
+from bench.measure import SPINS, bounded, calibration, cpu_s
 
 T = TypeVar("T")
 
@@ -106,12 +106,9 @@ def holds(request: pytest.FixtureRequest) -> Holds:
     """Return a function that checks a ratio and adds a line to the list of guards."""
 
     def check(what: str, ratio: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
-        bounds = [f"at least {at_least:g}"] if at_least is not None else []
-        bounds += [f"at most {at_most:g}"] if at_most is not None else []
-        line = f"{what}: {ratio:.3g}, must be {' and '.join(bounds)}"
+        held, line = bounded(what, ratio, at_least=at_least, at_most=at_most)
         request.config.stash[_HELD].append(line)
-        assert at_least is None or ratio >= at_least, line
-        assert at_most is None or ratio <= at_most, line
+        assert held, line
 
     return check
 

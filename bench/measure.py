@@ -1,11 +1,12 @@
-"""How times are taken: CPU time, minima of interleaved repetitions, and a loop that tells how fast the machine is now."""
+"""How times are taken: CPU time, minima of interleaved rounds, and a loop that tells how fast the machine is now."""
 
-__all__ = ["best_of", "calibration", "cpu_s", "two_cores", "wall_s"]
+__all__ = ["SPINS", "TASKS", "best_of", "bounded", "busiest_thread_s", "calibration", "cpu_s", "two_cores", "wall_s"]
 
 import gc
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,9 @@ Piece = Callable[[], object]
 
 #: Rounds of the calibration loop: some tens of milliseconds.
 SPINS = 20_000_000
+
+#: Where Linux tells what each thread of this process has used.
+TASKS = Path("/proc/self/task")
 
 
 @njit
@@ -43,6 +47,21 @@ def wall_s(piece: Piece) -> float:
     started = time.perf_counter()
     piece()
     return time.perf_counter() - started
+
+
+def busiest_thread_s(piece: Piece) -> float:
+    """Return the CPU time of the thread that works longest on a piece, seconds; Linux only.
+
+    It is what the wall clock would show if every thread had a core of its own.
+    """
+    before = _threads_s()
+    piece()
+    return max(used - before.get(thread, 0.0) for thread, used in _threads_s().items())
+
+
+def _threads_s() -> dict[str, float]:
+    """Return thread -> CPU time used so far, seconds."""
+    return {task.name: int((task / "schedstat").read_text().split()[0]) / 1e9 for task in TASKS.iterdir()}
 
 
 def best_of(
@@ -83,6 +102,16 @@ def best_of(
     finally:
         gc.unfreeze()
     return best
+
+
+def bounded(
+    what: str, ratio: float, *, at_least: float | None = None, at_most: float | None = None
+) -> tuple[bool, str]:
+    """Return whether a ratio lies within its bounds, and a line that says so."""
+    bounds = [f"at least {at_least:g}"] if at_least is not None else []
+    bounds += [f"at most {at_most:g}"] if at_most is not None else []
+    held = (at_least is None or ratio >= at_least) and (at_most is None or ratio <= at_most)
+    return held, f"{what}: {ratio:.3g}, must be {' and '.join(bounds)}"
 
 
 def two_cores() -> float:

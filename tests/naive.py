@@ -78,12 +78,26 @@ def splitmix64(seed: int) -> Iterator[int]:
         yield z ^ (z >> 31)
 
 
+def splitmix64_seed(output: int, index: int) -> int:
+    """Return the seed of which SplitMix64 gives ``output`` as number ``index``: every step of it can be undone."""
+
+    def unshift(z: int, shift: int) -> int:
+        result = z
+        for _ in range(64 // shift):
+            result = z ^ (result >> shift)
+        return result
+
+    z = unshift(output, 31) * pow(0x94D049BB133111EB, -1, 2**64) % 2**64
+    z = unshift(z, 27) * pow(0xBF58476D1CE4E5B9, -1, 2**64) % 2**64
+    return (unshift(z, 30) - (index + 1) * 0x9E3779B97F4A7C15) % 2**64
+
+
 def chi_square_z(observed: Ints | Floats, expected: Floats | float) -> float:
     """Return a chi-square statistic as a standard normal score (Wilson and Hilferty, PNAS 17, 1931)."""
     degrees = np.size(observed) - 1
     statistic = float(np.sum((observed - expected) ** 2 / expected))
     spread = 2.0 / (9.0 * degrees)
-    return ((statistic / degrees) ** (1.0 / 3.0) - (1.0 - spread)) / math.sqrt(spread)
+    return (math.cbrt(statistic / degrees) - (1.0 - spread)) / math.sqrt(spread)
 
 
 def ks_distance(samples: Floats, cdf: Callable[[Floats], Floats]) -> float:
@@ -94,7 +108,7 @@ def ks_distance(samples: Floats, cdf: Callable[[Floats], Floats]) -> float:
     return math.sqrt(n) * float(max(np.max(steps[1:] - expected), np.max(expected - steps[:-1])))
 
 
-def quantile(values: Sequence[float] | Floats, permille: int) -> float:
+def quantile(values: Sequence[float], permille: int) -> float:
     """Return the smallest value with at least that share of the values at or below it; nan if there are too few."""
     if len(values) < MIN_SAMPLES:
         return math.nan
@@ -109,7 +123,7 @@ def close_window(
     metrics = np.full((system + 1, len(Metric)), math.nan)
     for row in range(system + 1):
         mine = ends[ends["service"] == row]
-        good, failures = mine["latency_s"][mine["failed"] == 0], mine["latency_s"][mine["failed"] == 1]
+        good, failures = (mine["latency_s"][mine["failed"] == outcome].tolist() for outcome in (0, 1))
         count = {name: int(tally[row, name]) for name in Tally}
         # a client that gave up is among the quantiles of the system's row, but it is no success
         gave_up = count[Tally.TIMEOUTS] if row == system else 0

@@ -12,7 +12,11 @@ from simcore.model.catalogue import NEUTRAL
 
 MODEL = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "model.md"
 
-ENUMS = [thing for thing in vars(codes).values() if isinstance(thing, type) and issubclass(thing, IntEnum) and thing is not IntEnum]
+ENUMS = [
+    thing
+    for thing in vars(codes).values()
+    if isinstance(thing, type) and issubclass(thing, IntEnum) and thing is not IntEnum
+]
 
 
 @pytest.mark.parametrize("enum", ENUMS)
@@ -26,7 +30,9 @@ def test_codes_count_up_without_gaps(enum: type[IntEnum]) -> None:
 def test_kinds_are_numbered_in_the_order_of_the_calendars_table() -> None:
     text = MODEL.read_text(encoding="utf-8")
     table = text.partition("## The calendar")[2].partition("## Draws")[0]
-    named = [name.strip() for line in table.splitlines() if line.startswith("|") for name in line.split("|")[1].split(",")]
+    named = [
+        name.strip() for line in table.splitlines() if line.startswith("|") for name in line.split("|")[1].split(",")
+    ]
     assert sorted(named[2:]) == sorted(kind.name for kind in Kind)
     assert [kind.name for kind in Kind] == [
         "FAULT", "ACTION", "REPLICA", "CPU", "DELAY", "REPLY", "GRANT", "ARRIVE", "ROOT", "RETRY", "TIMEOUT",

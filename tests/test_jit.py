@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,8 @@ SOURCES = {
     "simcore/__init__.py": "",
     "simcore/kernel.py": "from simcore.jit import njit\nfrom simcore.middle import middle\n",
     "simcore/middle.py": (
-        "import numpy as np\nfrom simcore.one import one\nfrom simcore.two import two\nfrom simcore.three import three\n"
+        "import numpy as np\nfrom simcore.one import one\nfrom simcore.two import two\n"
+        "from simcore.three import three\n"
         "from simcore.parts import (\n    bolts,\n    nuts,\n)\n\n\nmiddle = one + two + three\n"
     ),
     "simcore/one.py": "one = 1\n",
@@ -73,7 +75,9 @@ def test_the_cache_folder_stays_when_a_stranger_changes(house: House) -> None:
     assert key_of(house, "simcore/stranger.py") != before
 
 
-def test_the_cache_folder_has_a_short_name_and_does_not_depend_on_the_place(house: House, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_has_a_short_name_and_does_not_depend_on_the_place(
+    house: House, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     for name, text in SOURCES.items():
         (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +92,12 @@ def _imports_of(path: Path) -> set[Path]:
     """Return the modules of ours that a file imports, by Python's own parser."""
     found: list[Path] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("simcore", "agent", "tests", "bench"):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in (
+            "simcore",
+            "agent",
+            "tests",
+            "bench",
+        ):
             found += jit._files_of(node.module or "")
             for alias in node.names:
                 found += jit._files_of(f"{node.module}.{alias.name}")
@@ -116,13 +125,18 @@ def test_kernel_modules_import_in_the_form_that_the_cache_sees() -> None:
 # --- the real thing: two processes and an edit between them
 
 CALLEE = "from simcore.jit import njit\n\n\n@njit\ndef step(x):\n    return x + {}\n"
-CALLER = "from simcore.jit import njit\nfrom simcore.callee import step\n\n\n@njit\ndef twice(x):\n    return step(step(x))\n"
+CALLER = (
+    "from simcore.jit import njit\nfrom simcore.callee import step\n\n\n"
+    "@njit\ndef twice(x):\n    return step(step(x))\n"
+)
 
 
 def _run(house: House) -> int:
     code = "from simcore.caller import twice; print(twice(0), sum(twice.stats.cache_hits.values()))"
     environment = os.environ | {"PYTHONPATH": str(house), "MENDSIM_CACHE_DIR": str(house / "cache")}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=house, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=house, capture_output=True, text=True, check=True
+    )
     value, hits = done.stdout.split()
     return int(value) * 10 + int(hits)
 
@@ -165,7 +179,7 @@ def test_a_home_that_cannot_be_written_falls_back_to_the_temporary_folder(
     blocked.write_text("no folder", encoding="utf-8")
     monkeypatch.delenv("MENDSIM_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    monkeypatch.setattr(jit.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
     assert cache_root().parent == tmp_path / "tmp"
     assert cache_root().name.startswith("mendsim-")
 

@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WRITTEN = [path for path in PAGES if "reference" not in path.parts]
 
 #: Sizes at which the commands of the docs run here.
-SMALL = (("--episodes", "4"), ("--steps", "60"))
+SMALL = (("--episodes", "2"), ("--steps", "60"))
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -92,7 +92,7 @@ def test_the_timeline_in_the_readme_is_what_the_command_prints(invoke: Invoke) -
 def test_a_page_with_a_broken_command_or_block_is_found(tmp_path: Path, invoke: Invoke) -> None:
     page = tmp_path / "page.md"
     page.write_text("```bash\nmendsim evil --episodes 900\n```\n\n```python\n1 / 0\n```\n", encoding="utf-8")
-    assert [small(command) for command in commands(page)] == [["evil", "--episodes", "4"]]
+    assert [small(command) for command in commands(page)] == [["evil", "--episodes", "2"]]
     assert invoke(*commands(page)[0]).code == 2
     assert blocks(page, "python") == ["1 / 0\n"]
 

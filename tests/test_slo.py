@@ -119,6 +119,4 @@ def test_incidents_are_those_of_the_definitions(
     open_, sick = follow(violating, restored, fault, step_s)
     listed = [(i.kind, i.opened, i.recovered) for i in incidents(open_, fault, end, step_s)]
     assert listed == naive.incidents(violating, restored, fault, end, step_s)
-    assert sick.tolist() == [
-        naive.unhealthy(violating, restored[k], k, fault) for k in range(len(violating))
-    ]
+    assert sick.tolist() == [naive.unhealthy(violating, restored[k], k, fault) for k in range(len(violating))]

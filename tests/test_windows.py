@@ -71,7 +71,7 @@ def windows(draw: st.DrawFn) -> Window:
         made.tally[row] = draw(counts)
     gave_up = np.count_nonzero((made.ends["service"] == services) & (made.ends["failed"] == 0))
     made.tally[services, Tally.TIMEOUTS] = min(made.tally[services, Tally.TIMEOUTS], gave_up)
-    levels = st.one_of(st.just(0.0), st.floats(0.0, 100.0))
+    levels = st.integers(0, 800).map(lambda eighths: eighths / 8.0)
     made.area[:] = [[draw(levels) for _ in Area] for _ in range(services)]
     made.cores[:] = draw(st.lists(st.sampled_from([0.5, 1.0, 3.0]), min_size=services, max_size=services))
     return made
@@ -227,7 +227,14 @@ def test_levels_are_averages_over_the_window_or_its_end() -> None:
 def test_totals_are_those_of_the_system_and_attempts_of_all() -> None:
     made = window()
     made.tally[:, Tally.ATTEMPTS] = 5, 7, 11
-    made.tally[2, [Tally.ARRIVALS, Tally.GOOD, Tally.BAD, Tally.REJECTED, Tally.ERRORS, Tally.TIMEOUTS]] = 9, 8, 7, 6, 5, 0
+    made.tally[2, [Tally.ARRIVALS, Tally.GOOD, Tally.BAD, Tally.REJECTED, Tally.ERRORS, Tally.TIMEOUTS]] = (
+        9,
+        8,
+        7,
+        6,
+        5,
+        0,
+    )
     made.tally[0, [Tally.ARRIVALS, Tally.GOOD]] = 99, 98
     totals = made.close()[1]
     expected = {"OFFERED": 9, "GOOD": 8, "BAD": 7, "SHED": 6, "ERRORS": 5, "TIMEOUTS": 0, "ATTEMPTS": 23}

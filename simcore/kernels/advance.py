@@ -79,7 +79,7 @@ _R_FINISHED, _R_MEAN, _R_BUSY = (
 )
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def on_candidate(plan, lane, now):  # type: ignore[no-untyped-def]
     """The next candidate of the arrival streams: thinned away, shed, or sent. Returns its span or -1."""
     i = next_stream(lane) if lane.n_streams > 1 else 0
@@ -122,7 +122,7 @@ def on_candidate(plan, lane, now):  # type: ignore[no-untyped-def]
     return s
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def _on_heap(plan, lane, now):  # type: ignore[no-untyped-def]
     """Take the first entry off the heap and return what is to be done."""
     s = heap_at(lane, 0).span
@@ -142,7 +142,7 @@ def _on_heap(plan, lane, now):  # type: ignore[no-untyped-def]
     return start(lane, s, now)
 
 
-@njit
+@njit(internal=True)
 def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
     """Run the first control entry; returns whether there was room for it."""
     first = control_at(lane, 0)
@@ -173,7 +173,7 @@ def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit
+@njit(internal=True)
 def _count_overdue(plan, lane, edge):  # type: ignore[no-untyped-def]
     """Count roots that are past the latency objective and unanswered as bad, in the window in which they became so."""
     s = ring_at(lane, 0).head
@@ -184,7 +184,7 @@ def _count_overdue(plan, lane, edge):  # type: ignore[no-untyped-def]
         s = span_at(lane, s).t_next
 
 
-@njit
+@njit(internal=True)
 def close(plan, lane, edge, cores, area, metrics, totals, replicas, markers):  # type: ignore[no-untyped-def]
     """Close the window that ends at ``edge`` and write its metrics."""
     _count_overdue(plan, lane, edge)
@@ -236,7 +236,7 @@ def close(plan, lane, edge, cores, area, metrics, totals, replicas, markers):  #
     tally[:, :] = 0
 
 
-@njit
+@njit(internal=True)
 def advance_run(plan, lane, windows, cores, area, metrics, totals, replicas, markers):  # type: ignore[no-untyped-def]
     """Advance one run to the edge of control step ``windows``.
 

@@ -14,7 +14,7 @@ _SALT = np.uint64(CACHE_SALT)
 MISS, HIT, POISONED = np.arange(3)
 
 
-@njit
+@njit(internal=True)
 def owner(lane, service, cache_key):  # type: ignore[no-untyped-def]
     """Return the eligible replica that owns a key by rendezvous hashing, -1 if there is none."""
     best = -1
@@ -32,7 +32,7 @@ def owner(lane, service, cache_key):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit
+@njit(internal=True)
 def clear(lane, shard, n_keys, n_slots):  # type: ignore[no-untyped-def]
     """Empty a shard."""
     s = shard_at(lane, shard)
@@ -44,7 +44,7 @@ def clear(lane, shard, n_keys, n_slots):  # type: ignore[no-untyped-def]
         where_at(lane, shard * lane.keys_wide + k).slot = -1
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def _unlink(lane, shard, slot):  # type: ignore[no-untyped-def]
     first_slot = shard * lane.slots_wide
     before = np.int64(slot_at(lane, first_slot + slot).prev)
@@ -59,7 +59,7 @@ def _unlink(lane, shard, slot):  # type: ignore[no-untyped-def]
         slot_at(lane, first_slot + after).prev = before
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def _to_front(lane, shard, slot):  # type: ignore[no-untyped-def]
     first_slot = shard * lane.slots_wide
     first = shard_at(lane, shard).head
@@ -72,7 +72,7 @@ def _to_front(lane, shard, slot):  # type: ignore[no-untyped-def]
     shard_at(lane, shard).head = slot
 
 
-@njit
+@njit(internal=True)
 def lookup(lane, shard, cache_key, now):  # type: ignore[no-untyped-def]
     """Return MISS, HIT or POISONED; a hit becomes the most recent, an expired entry goes."""
     slot = np.int64(where_at(lane, shard * lane.keys_wide + cache_key).slot)
@@ -91,7 +91,7 @@ def lookup(lane, shard, cache_key, now):  # type: ignore[no-untyped-def]
     return POISONED if entry.poisoned else HIT
 
 
-@njit
+@njit(internal=True)
 def fill(lane, shard, cache_key, expiry, n_slots):  # type: ignore[no-untyped-def]
     """Write an entry as the most recent, evicting the least recent if the shard is full."""
     s = shard_at(lane, shard)
@@ -116,7 +116,7 @@ def fill(lane, shard, cache_key, expiry, n_slots):  # type: ignore[no-untyped-de
     _to_front(lane, shard, slot)
 
 
-@njit
+@njit(internal=True)
 def poison(lane, shard, key, share):  # type: ignore[no-untyped-def]
     """Mark the resident entries whose keyed uniform is below ``share`` as wrong and everlasting."""
     slot = shard_at(lane, shard).head

@@ -21,7 +21,7 @@ _CPU, _TIMEOUT, _ROOT = np.int64(Kind.CPU), np.int64(Kind.TIMEOUT), np.int64(Kin
 _NO_KEY = np.uint64(0)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def before(time_a, kind_a, key_a, time_b, kind_b, key_b):  # type: ignore[no-untyped-def]
     """Return whether entry a runs before entry b; equal keys cannot meet among spans."""
     if time_a != time_b:
@@ -31,7 +31,7 @@ def before(time_a, kind_a, key_a, time_b, kind_b, key_b):  # type: ignore[no-unt
     return key_a < key_b
 
 
-@njit
+@njit(internal=True)
 def _leaf_rank(lane, leaf):  # type: ignore[no-untyped-def]
     """Return (kind, key) of a source's next entry; (0, 0) for a ring whose leaf is early: it is mended first."""
     if leaf == HEAP_LEAF:
@@ -49,14 +49,14 @@ def _leaf_rank(lane, leaf):  # type: ignore[no-untyped-def]
     return _CPU, job_at(lane, (leaf - first_replica) * lane.per_replica).key
 
 
-@njit
+@njit(internal=True)
 def _tie(lane, a, b):  # type: ignore[no-untyped-def]
     kind_a, key_a = _leaf_rank(lane, a)
     kind_b, key_b = _leaf_rank(lane, b)
     return kind_a < kind_b or (kind_a == kind_b and key_a < key_b)
 
 
-@njit
+@njit(internal=True)
 def _first_of_equals(lane, group, time):  # type: ignore[no-untyped-def]
     best = -1
     for leaf in range(group * FAN, group * FAN + FAN):
@@ -65,7 +65,7 @@ def _first_of_equals(lane, group, time):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit
+@njit(internal=True)
 def rescan(lane, group):  # type: ignore[no-untyped-def]
     """Find the first leaf of a group again; without branches, since nobody can predict which it is."""
     at = group * FAN
@@ -94,7 +94,7 @@ def rescan(lane, group):  # type: ignore[no-untyped-def]
     group_at(lane, group).leaf = best
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def set_leaf(lane, leaf, time):  # type: ignore[no-untyped-def]
     """Enter the next time of a source (``NEVER`` for none)."""
     leaf_at(lane, leaf).time = time
@@ -106,7 +106,7 @@ def set_leaf(lane, leaf, time):  # type: ignore[no-untyped-def]
         rescan(lane, leaf >> 3)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def first_group(lane):  # type: ignore[no-untyped-def]
     """Return the group whose first leaf comes first; its record has the leaf and its time."""
     best = 0
@@ -119,7 +119,7 @@ def first_group(lane):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def alone(lane, now):  # type: ignore[no-untyped-def]
     """Return whether nothing is pending at this instant and there is room for another event.
 
@@ -133,7 +133,7 @@ def alone(lane, now):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit
+@njit(internal=True)
 def next_stream(lane):  # type: ignore[no-untyped-def]
     """Return the arrival stream whose candidate comes first."""
     best = 0
@@ -144,7 +144,7 @@ def next_stream(lane):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def _settle(lane, i, time, kind, key, span):  # type: ignore[no-untyped-def]
     heap_at(lane, i).time = time
     heap_at(lane, i).key = key
@@ -153,7 +153,7 @@ def _settle(lane, i, time, kind, key, span):  # type: ignore[no-untyped-def]
     span_at(lane, span).heap_at = i
 
 
-@njit
+@njit(internal=True)
 def _sift_up(lane, i, time, kind, key, span):  # type: ignore[no-untyped-def]
     while i > 0:
         up = (i - 1) >> 1
@@ -166,7 +166,7 @@ def _sift_up(lane, i, time, kind, key, span):  # type: ignore[no-untyped-def]
     return i
 
 
-@njit
+@njit(internal=True)
 def _sift_down(lane, i, time, kind, key, span):  # type: ignore[no-untyped-def]
     n = lane.n_heap
     while True:
@@ -185,7 +185,7 @@ def _sift_down(lane, i, time, kind, key, span):  # type: ignore[no-untyped-def]
     _settle(lane, i, time, kind, key, span)
 
 
-@njit
+@njit(internal=True)
 def enter(lane, time, kind, key, span):  # type: ignore[no-untyped-def]
     """Enter the one calendar entry of a span."""
     n = lane.n_heap
@@ -194,7 +194,7 @@ def enter(lane, time, kind, key, span):  # type: ignore[no-untyped-def]
         set_leaf(lane, HEAP_LEAF, time)
 
 
-@njit
+@njit(internal=True)
 def leave(lane, span):  # type: ignore[no-untyped-def]
     """Take the calendar entry of a span away, run or not."""
     i = span_at(lane, span).heap_at
@@ -210,7 +210,7 @@ def leave(lane, span):  # type: ignore[no-untyped-def]
         set_leaf(lane, HEAP_LEAF, heap_at(lane, 0).time if n > 0 else NEVER)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def arm(lane, ring, span, time):  # type: ignore[no-untyped-def]
     """Put a timer of a span into its ring; rings keep (time, key) order, so a changed time-out walks back."""
     key = span_at(lane, span).key
@@ -237,7 +237,7 @@ def arm(lane, ring, span, time):  # type: ignore[no-untyped-def]
         set_leaf(lane, leaf, time)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def disarm(lane, span):  # type: ignore[no-untyped-def]
     """Take the timer of a span out of its ring, if it has one."""
     ring = span_at(lane, span).ring
@@ -260,7 +260,7 @@ def disarm(lane, span):  # type: ignore[no-untyped-def]
             set_leaf(lane, leaf, span_at(lane, after).expires)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def _control_before(a, b):  # type: ignore[no-untyped-def]
     if a.time != b.time:
         return a.time < b.time
@@ -271,7 +271,7 @@ def _control_before(a, b):  # type: ignore[no-untyped-def]
     return a.attempt < b.attempt
 
 
-@njit
+@njit(internal=True)
 def _swap_control(lane, i, j):  # type: ignore[no-untyped-def]
     a, b = control_at(lane, i), control_at(lane, j)
     a.time, b.time = b.time, a.time
@@ -283,7 +283,7 @@ def _swap_control(lane, i, j):  # type: ignore[no-untyped-def]
     a.incarnation, b.incarnation = b.incarnation, a.incarnation
 
 
-@njit
+@njit(internal=True)
 def enter_control(lane, time, kind, key, attempt, what, index, incarnation):  # type: ignore[no-untyped-def]
     """Enter a fault, action or replica event; the caller has checked the room."""
     i = lane.n_control
@@ -303,7 +303,7 @@ def enter_control(lane, time, kind, key, attempt, what, index, incarnation):  # 
         set_leaf(lane, CONTROL_LEAF, time)
 
 
-@njit
+@njit(internal=True)
 def pop_control(lane):  # type: ignore[no-untyped-def]
     """Drop the first control entry, moving it behind the last one, where the caller may still read it."""
     n = lane.n_control - 1

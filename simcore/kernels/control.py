@@ -83,7 +83,7 @@ _A_LIMIT, _A_QUARANTINE, _A_RELEASE = (
 _A_ROLLBACK = np.int64(ActionCode.ROLLBACK)
 
 
-@njit
+@njit(internal=True)
 def enter_replica(lane, time, at, what):  # type: ignore[no-untyped-def]
     """Enter an event of a replica under its present incarnation."""
     r = replica_at(lane, at)
@@ -91,7 +91,7 @@ def enter_replica(lane, time, at, what):  # type: ignore[no-untyped-def]
     r.entries += 1
 
 
-@njit
+@njit(internal=True)
 def _crash_entry(lane, at, now):  # type: ignore[no-untyped-def]
     r = replica_at(lane, at)
     key = mix(lane.key, np.uint64(2**41 + at))
@@ -99,7 +99,7 @@ def _crash_entry(lane, at, now):  # type: ignore[no-untyped-def]
     enter_replica(lane, now + r.crash * (0.5 + 0.5 * u), at, CRASH)
 
 
-@njit
+@njit(internal=True)
 def _next_victim(lane, at, after, first):  # type: ignore[no-untyped-def]
     """Return the span at a replica with the smallest key above ``after``, -1 if there is none."""
     best = -1
@@ -122,7 +122,7 @@ def _next_victim(lane, at, after, first):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit
+@njit(internal=True)
 def _kill_span(plan, lane, s, now):  # type: ignore[no-untyped-def]
     span = span_at(lane, s)
     note(lane, now, span.request, span.key, _KILLED, span.replica)
@@ -147,7 +147,7 @@ def _kill_span(plan, lane, s, now):  # type: ignore[no-untyped-def]
         enter(lane, put_back(plan, lane, s, _RESET, now), _REPLY, span.key, s)
 
 
-@njit
+@njit(internal=True)
 def kill(plan, lane, at, cause, now):  # type: ignore[no-untyped-def]
     """Kill a replica with all the spans at it, in key order."""
     note(lane, now, -1, at, _DOWN, cause)
@@ -173,7 +173,7 @@ def kill(plan, lane, at, cause, now):  # type: ignore[no-untyped-def]
         cache.clear(lane, r.shard, service_at(plan, r.service).n_keys, service_at(plan, r.service).slots)
 
 
-@njit
+@njit(internal=True)
 def begin(plan, lane, at, wait_s, now):  # type: ignore[no-untyped-def]
     """Start a new incarnation of a replica, up after ``wait_s``."""
     r = replica_at(lane, at)
@@ -186,7 +186,7 @@ def begin(plan, lane, at, wait_s, now):  # type: ignore[no-untyped-def]
     enter_replica(lane, now + wait_s, at, COME_UP)
 
 
-@njit
+@njit(internal=True)
 def on_replica(plan, lane, at, what, incarnation, now):  # type: ignore[no-untyped-def]
     """Run a replica's entry."""
     r = replica_at(lane, at)
@@ -224,13 +224,13 @@ def on_replica(plan, lane, at, what, incarnation, now):  # type: ignore[no-untyp
         _go(plan, lane, at, now)
 
 
-@njit
+@njit(internal=True)
 def _go(plan, lane, at, now):  # type: ignore[no-untyped-def]
     set_state(plan, replica_at(lane, at), GONE, now)
     note(lane, now, -1, at, _GONE_EV, 0)
 
 
-@njit
+@njit(internal=True)
 def rolling_restart(plan, lane, service, now):  # type: ignore[no-untyped-def]
     """Enter restarts of a service's replicas, one after the other."""
     gap = service_at(plan, service).startup_s + 1.0
@@ -244,7 +244,7 @@ def rolling_restart(plan, lane, service, now):  # type: ignore[no-untyped-def]
         at = replica_at(lane, at).next
 
 
-@njit
+@njit(internal=True)
 def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def]
     """Append a replica to a service and return its number; the caller has checked the room."""
     at = lane.n_replicas
@@ -284,7 +284,7 @@ def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def
     return at
 
 
-@njit
+@njit(internal=True)
 def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
     """A modulation takes a value."""
     change = change_at(lane, index)
@@ -316,7 +316,7 @@ def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
             at = r.next
 
 
-@njit
+@njit(internal=True)
 def _set_surge(lane, stream, value, now):  # type: ignore[no-untyped-def]
     s = stream_at(lane, stream)
     s.value = value
@@ -327,7 +327,7 @@ def _set_surge(lane, stream, value, now):  # type: ignore[no-untyped-def]
         set_leaf(lane, STREAM_LEAF, stream_at(lane, next_stream(lane)).time)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def next_candidate(lane, stream):  # type: ignore[no-untyped-def]
     """Enter the next candidate of a stream; number ``n`` is the one that comes."""
     s = stream_at(lane, stream)
@@ -338,7 +338,7 @@ def next_candidate(lane, stream):  # type: ignore[no-untyped-def]
         s.time = s.time + draw(1, s.gap, 0.0, s.root, BORDER, _ARRIVAL)
 
 
-@njit
+@njit(internal=True)
 def _set_version(plan, lane, service, deploy, now):  # type: ignore[no-untyped-def]
     fleet = fleet_at(lane, service)
     fleet.marks += 1
@@ -351,7 +351,7 @@ def _set_version(plan, lane, service, deploy, now):  # type: ignore[no-untyped-d
     rolling_restart(plan, lane, service, now)
 
 
-@njit
+@njit(internal=True)
 def _strike_cache(plan, lane, index):  # type: ignore[no-untyped-def]
     mod = mod_at(lane, index)
     at = fleet_at(lane, mod.service).first
@@ -365,7 +365,7 @@ def _strike_cache(plan, lane, index):  # type: ignore[no-untyped-def]
         at = r.next
 
 
-@njit
+@njit(internal=True)
 def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
     """An action takes effect."""
     action = action_at(lane, index)
@@ -391,7 +391,7 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
             at = r.next
 
 
-@njit
+@njit(internal=True)
 def _scale(plan, lane, service, amount, now):  # type: ignore[no-untyped-def]
     for _ in range(amount):
         at = add_replica(plan, lane, service, STARTING, now)
@@ -414,7 +414,7 @@ def _scale(plan, lane, service, amount, now):  # type: ignore[no-untyped-def]
             enter_replica(lane, now + service_at(plan, service).drain_s, last, DRAIN_END)
 
 
-@njit
+@njit(internal=True)
 def _rollback(plan, lane, service, now):  # type: ignore[no-untyped-def]
     fleet = fleet_at(lane, service)
     for i in range(lane.n_mods):

@@ -27,7 +27,7 @@ _FAULT, _ACTION = np.int64(Kind.FAULT), np.int64(Kind.ACTION)
 _NEUTRAL_ZERO = (np.int64(Param.LEAK), np.int64(Param.CRASH), np.int64(Param.SURGE))
 
 
-@njit
+@njit(internal=True)
 def free_spans(lane, used):  # type: ignore[no-untyped-def]
     """Chain the span records from ``used`` on into the free list."""
     for i in range(lane.span_cap - 1, used - 1, -1):
@@ -37,14 +37,14 @@ def free_spans(lane, used):  # type: ignore[no-untyped-def]
         lane.n_free += 1
 
 
-@njit
+@njit(internal=True)
 def regroup(lane):  # type: ignore[no-untyped-def]
     """Find the first leaf of every group again, after their number has changed."""
     for group in range(lane.groups):
         rescan(lane, group)
 
 
-@njit
+@njit(internal=True)
 def _fill_cache(plan, lane, service, start_s):  # type: ignore[no-untyped-def]
     base = service_at(plan, service)
     n_keys = base.n_keys
@@ -63,7 +63,7 @@ def _fill_cache(plan, lane, service, start_s):  # type: ignore[no-untyped-def]
             cache.fill(lane, replica_at(lane, at).shard, cache_key, start_s + base.ttl_s * age, base.slots)
 
 
-@njit
+@njit(internal=True)
 def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
     """Bring a zeroed run to its start; its head, modulations, changes and streams are filled in already."""
     lane.now = plan.start_s

@@ -27,7 +27,7 @@ _NETWORK, _OK, _TIMEOUT = np.int64(Param.NETWORK), np.int64(Param.OK), np.int64(
 _LEAK, _CRASH = np.int64(Param.LEAK), np.int64(Param.CRASH)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def pick(plan, lane, service):  # type: ignore[no-untyped-def]
     """Return the replica that the load balancer chooses, -1 if none is eligible."""
     best = -1
@@ -55,7 +55,7 @@ def pick(plan, lane, service):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def set_busy(plan, r, now):  # type: ignore[no-untyped-def]
     """Integrate the busy cores of a replica up to now if their number changes."""
     level = 0.0
@@ -67,7 +67,7 @@ def set_busy(plan, r, now):  # type: ignore[no-untyped-def]
         r.busy_since = now
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def set_in_flight(r, n, now):  # type: ignore[no-untyped-def]
     """Change the number of spans at a replica."""
     r.flight_acc = integrate(r.flight_acc, np.float64(r.in_flight), r.flight_since, now)
@@ -75,7 +75,7 @@ def set_in_flight(r, n, now):  # type: ignore[no-untyped-def]
     r.flight_since = now
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def set_queued(r, n, now):  # type: ignore[no-untyped-def]
     """Change the number of spans that wait for a thread."""
     r.queue_acc = integrate(r.queue_acc, np.float64(r.queued), r.queue_since, now)
@@ -83,7 +83,7 @@ def set_queued(r, n, now):  # type: ignore[no-untyped-def]
     r.queue_since = now
 
 
-@njit
+@njit(internal=True)
 def set_state(plan, r, state, now):  # type: ignore[no-untyped-def]
     """Change the state of a replica and the levels that hang on it."""
     was = 1.0 if (r.state == UP or r.state == DRAINING) else 0.0
@@ -94,7 +94,7 @@ def set_state(plan, r, state, now):  # type: ignore[no-untyped-def]
     set_busy(plan, r, now)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def sync(r, now):  # type: ignore[no-untyped-def]
     """Advance the virtual clock of a replica to now."""
     if r.n_jobs > 0:
@@ -104,7 +104,7 @@ def sync(r, now):  # type: ignore[no-untyped-def]
     r.vt = now
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def pace_up(plan, lane, r, now):  # type: ignore[no-untyped-def]
     """Recompute the rate per job of a replica, and say whether it has changed."""
     before = r.rate
@@ -121,7 +121,7 @@ def pace_up(plan, lane, r, now):  # type: ignore[no-untyped-def]
     return r.rate != before
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def arm_cpu(lane, at, now):  # type: ignore[no-untyped-def]
     """Enter the next completion of a replica."""
     r = replica_at(lane, at)
@@ -131,7 +131,7 @@ def arm_cpu(lane, at, now):  # type: ignore[no-untyped-def]
     set_leaf(lane, lane.first_replica_leaf + at, time)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def join_cpu(plan, lane, at, span, demand, now):  # type: ignore[no-untyped-def]
     """Let a span share the cores of its replica until it has had its demand."""
     r = replica_at(lane, at)
@@ -161,7 +161,7 @@ def join_cpu(plan, lane, at, span, demand, now):  # type: ignore[no-untyped-def]
         arm_cpu(lane, at, now)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def complete_cpu(plan, lane, at, now):  # type: ignore[no-untyped-def]
     """Take the first job of a replica out and return its span."""
     r = replica_at(lane, at)
@@ -202,7 +202,7 @@ def complete_cpu(plan, lane, at, now):  # type: ignore[no-untyped-def]
     return done
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def queue_up(lane, at, span, now):  # type: ignore[no-untyped-def]
     """Put a span at the end of the queue for a thread."""
     r = replica_at(lane, at)
@@ -216,7 +216,7 @@ def queue_up(lane, at, span, now):  # type: ignore[no-untyped-def]
     set_queued(r, r.queued + 1, now)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def next_in_queue(lane, at, now):  # type: ignore[no-untyped-def]
     """Take the head of the queue off and return it."""
     r = replica_at(lane, at)
@@ -231,7 +231,7 @@ def next_in_queue(lane, at, now):  # type: ignore[no-untyped-def]
     return span
 
 
-@njit
+@njit(internal=True)
 def applies(mod, r):  # type: ignore[no-untyped-def]
     """Return whether a modulation that has begun lives in this replica."""
     if mod.begun == 0 or mod.over == 1 or mod.service != r.service or (mod.replica >= 0 and mod.replica != r.ordinal):
@@ -243,7 +243,7 @@ def applies(mod, r):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit
+@njit(internal=True)
 def refresh(plan, lane, at, now):  # type: ignore[no-untyped-def]
     """Recompute the effective values of a replica from its base and the modulations, in order."""
     r = replica_at(lane, at)

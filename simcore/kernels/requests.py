@@ -91,7 +91,7 @@ _FILL_STEP, _END_STEP = FILL, END
 _CONTROL = np.int64(Need.CONTROL)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def new_child(plan, lane, parent, site, attempt):  # type: ignore[no-untyped-def]
     """Return a new attempt of a call of ``parent``."""
     s = allocate(lane)
@@ -109,7 +109,7 @@ def new_child(plan, lane, parent, site, attempt):  # type: ignore[no-untyped-def
     return s
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def send(plan, lane, s, now):  # type: ignore[no-untyped-def]
     """Send an attempt: choose a replica, arm the timer, put it on the wire. Returns ARRIVE if it is there already."""
     span = span_at(lane, s)
@@ -155,7 +155,7 @@ def send(plan, lane, s, now):  # type: ignore[no-untyped-def]
     return NOTHING
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def reply(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     """Put the answer of a span on the wire, or free it if nobody waits; the last thing that an event does."""
     span = span_at(lane, s)
@@ -169,7 +169,7 @@ def reply(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     return NOTHING
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def put_back(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     """Give a span the status of its answer and return when that reaches the caller."""
     span = span_at(lane, s)
@@ -184,7 +184,7 @@ def put_back(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     return now + back
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def check_memory(plan, lane, at, now):  # type: ignore[no-untyped-def]
     """Enter an out-of-memory kill at this instant if the replica is above its limit."""
     r = replica_at(lane, at)
@@ -198,7 +198,7 @@ def check_memory(plan, lane, at, now):  # type: ignore[no-untyped-def]
         lane.need = _CONTROL
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def start(lane, s, now):  # type: ignore[no-untyped-def]
     """A span has its thread: it walks its program unless it fails by itself."""
     span = span_at(lane, s)
@@ -209,7 +209,7 @@ def start(lane, s, now):  # type: ignore[no-untyped-def]
     return WALK, s, _OK
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def arrive(plan, lane, s, now):  # type: ignore[no-untyped-def]
     """A span reaches its replica: it starts, queues, is rejected or finds nobody there."""
     span = span_at(lane, s)
@@ -238,7 +238,7 @@ def arrive(plan, lane, s, now):  # type: ignore[no-untyped-def]
     return reply(plan, lane, s, _REJECTED, now), s, _OK
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def cache_key_of(plan, call, key, step):  # type: ignore[no-untyped-def]
     """Return the cache key that a span draws at a cached step."""
     scaled = uniform(key, draw_index(step, _POPULARITY)) * call.table_n
@@ -247,7 +247,7 @@ def cache_key_of(plan, call, key, step):  # type: ignore[no-untyped-def]
     return call.key_offset + popular(scaled, column, row.accept, row.alias)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
     """Go on with a program until it has to wait, calls, or ends."""
     span = span_at(lane, s)
@@ -287,7 +287,7 @@ def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
         return SEND, child, _OK
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def finish(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     """A span ends: look up, record, give the thread on, answer."""
     span = span_at(lane, s)
@@ -318,7 +318,7 @@ def finish(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     return reply(plan, lane, s, status, now)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def settle_root(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     """Account for a root that was answered or given up by its client."""
     span = span_at(lane, s)
@@ -338,7 +338,7 @@ def settle_root(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
         tally.bad += 1
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def on_reply(plan, lane, s, now):  # type: ignore[no-untyped-def]
     """A reply reaches its caller."""
     span = span_at(lane, s)
@@ -364,7 +364,7 @@ def on_reply(plan, lane, s, now):  # type: ignore[no-untyped-def]
     return WALK, parent, _OK
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def on_timeout(plan, lane, s, now):  # type: ignore[no-untyped-def]
     """A caller gives up on an attempt, whose timer has left its ring."""
     span = span_at(lane, s)
@@ -379,7 +379,7 @@ def on_timeout(plan, lane, s, now):  # type: ignore[no-untyped-def]
     return FAILED, s, _OK
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def give_up(lane, s):  # type: ignore[no-untyped-def]
     """Leave an attempt to itself: it goes on as zombie work; a reply on its way is dropped."""
     span = span_at(lane, s)
@@ -391,7 +391,7 @@ def give_up(lane, s):  # type: ignore[no-untyped-def]
         span.parent = NOBODY
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def failed(plan, lane, s, now):  # type: ignore[no-untyped-def]
     """An attempt has failed: wait for the next one, or go on without, or fail with it."""
     span = span_at(lane, s)

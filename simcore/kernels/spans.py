@@ -24,7 +24,7 @@ _SPANS, _ENDS = np.int64(Need.SPANS), np.int64(Need.ENDS)
 SPAN_ROOM, END_ROOM = 2, 4
 
 
-@njit
+@njit(internal=True)
 def _write(lane, time, request, span, event, aux):  # type: ignore[no-untyped-def]
     row = log_at(lane, lane.n_log)
     row.time_s = time
@@ -35,14 +35,14 @@ def _write(lane, time, request, span, event, aux):  # type: ignore[no-untyped-de
     lane.n_log += 1
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def note(lane, time, request, span, event, aux):  # type: ignore[no-untyped-def]
     """Write a row of the event log, if there is one."""
     if lane.log_on:
         _write(lane, time, request, span, event, aux)
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def allocate(lane):  # type: ignore[no-untyped-def]
     """Take a span record; the loop has seen to it that there is one."""
     s = lane.free_span
@@ -59,7 +59,7 @@ def allocate(lane):  # type: ignore[no-untyped-def]
     return s
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def release(lane, s):  # type: ignore[no-untyped-def]
     """Give a span record back."""
     span_at(lane, s).state = FREE
@@ -68,7 +68,7 @@ def release(lane, s):  # type: ignore[no-untyped-def]
     lane.n_free += 1
 
 
-@njit(inline=True)
+@njit(inline=True, internal=True)
 def record_end(lane, service, latency_s, failed):  # type: ignore[no-untyped-def]
     """Add a latency to the present window."""
     end = end_at(lane, lane.n_ends)

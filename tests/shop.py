@@ -1,0 +1,119 @@
+"""A small shop with everything in it, its trouble, and what is done about it, for tests of the batch engine."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simcore.codes import ActionCode, Param, Place
+from simcore.engines.api import Change, EngineAction, Modulation, RunInputs
+from simcore.engines.batch import BatchSession
+from simcore.model.scenario import Scenario
+from simcore.streams import run_key
+
+END_S = 12.0
+EVERY = tuple(float(edge) for edge in range(1, 13))
+
+
+def shop(rate_rps: float = 40.0, memory: int = 10**9) -> Scenario:
+    """Return three services with everything in them: a cache, retries, time-outs, queues, two balancers."""
+    db = {"call": {"to": "db.query", "timeout_s": 0.12, "retries": 2, "backoff_s": 0.02}}
+    steps = [
+        {"cpu": {"mean_s": 0.01}},
+        {"cached": {"to": "cache.get", "timeout_s": 0.2, "keys": {"count": 60, "zipf": 0.9}, "steps": [db]}},
+        {"delay": {"mean_s": 0.01, "dist": "gamma"}},
+    ]
+    per_span = {"base_bytes": 1000, "per_span_bytes": 10, "limit_bytes": memory, "leak_bytes": 1}
+    common = {"threads": 6, "cores": 1.0, "startup_s": 0.4, "drain_s": 0.5, "memory": per_span}
+    services: dict[str, dict[str, object]] = {
+        "api": {"replicas": {"initial": 2, "min": 1, "max": 9}, "balancer": "least_outstanding", "queue": 8}
+        | {"operations": {"view": {"steps": steps}, "ping": {"steps": [{"cpu": {"mean_s": 0.002}}]}}},
+        "cache": {"replicas": {"initial": 2, "min": 1, "max": 4}, "cache": {"slots": 15, "ttl_s": 4.0}}
+        | {"operations": {"get": {"steps": [{"cpu": {"mean_s": 0.001}}]}}},
+        "db": {"operations": {"query": {"steps": [{"cpu": {"mean_s": 0.025, "dist": "lognormal"}}]}}},
+    }
+    return Scenario.model_validate(
+        {
+            "name": "shop",
+            "timing": {"step_s": 1.0, "steps": 12, "burn_in_steps": 2},
+            "slo": {"latency_s": 0.2},
+            "network": {"mean_s": 0.004, "dist": "exponential"},
+            "services": {name: common | spec for name, spec in services.items()},
+            "workload": {
+                "rate_rps": rate_rps,
+                "timeout_s": 1.0,
+                "entries": [{"operation": "api.view"}, {"operation": "api.ping", "weight": 0.3}],
+                "shape": "sinusoidal",
+                "amplitude": 0.3,
+                "period_s": 8.0,
+            },
+        }
+    )
+
+
+TROUBLE = (
+    Modulation(Param.SPEED, Place.PROCESS, 2),
+    Modulation(Param.CRASH, Place.NODE, 0, 1),
+    Modulation(Param.SURGE, Place.WORKLOAD),
+    Modulation(Param.DEPLOY, Place.VERSION, 1),
+    Modulation(Param.POISON, Place.CONTENT, 1),
+    Modulation(Param.OK, Place.VERSION, 0),
+)
+CHANGES = tuple(
+    Change(time_s, number, value)
+    for time_s, number, value in [
+        (1.5, 0, 0.4), (2.0, 1, 1.5), (3.0, 5, 0.9), (3.2, 2, 1.5), (4.0, 3, 1.0), (5.1, 4, 0.5), (7.0, 0, 1.0),
+        (7.5, 2, 0.0), (8.0, 1, 0.0),
+    ]
+)  # fmt: skip
+
+ACTIONS: dict[float, list[tuple[ActionCode, int, int, float]]] = {
+    2.0: [(ActionCode.SCALE, 2, -1, 3.0), (ActionCode.LIMIT_TRAFFIC, -1, -1, 0.8)],
+    4.0: [(ActionCode.QUARANTINE, 0, 0, 0.0), (ActionCode.SCALE, 1, -1, 2.0)],
+    6.0: [(ActionCode.CLEAR_CACHE, 1, -1, 0.0), (ActionCode.RELEASE, 0, 0, 0.0), (ActionCode.SCALE, 2, -1, -2.0)],
+    8.0: [(ActionCode.RESTART, 0, -1, 0.0), (ActionCode.ROLLBACK, 1, -1, 0.0), (ActionCode.SCALE, 0, -1, 7.0)],
+}
+
+
+def runs(n: int, *, trouble: bool = True, first: int = 0) -> list[RunInputs]:
+    """Return inputs of different runs."""
+    given_trouble = (TROUBLE, CHANGES) if trouble else ((), ())
+    return [RunInputs(run, run_key(3, "test", run, 0), 0.1 * run, *given_trouble) for run in range(first, first + n)]
+
+
+def act(session: BatchSession) -> None:
+    """Apply what ``ACTIONS`` says at the present edge, to every run."""
+    for run in range(session.n_runs):
+        for code, service, replica, amount in ACTIONS.get(session.now_s, ()):
+            session.apply([EngineAction(run, code, session.now_s + 0.25, service, replica, amount)])
+
+
+Played = list[tuple[bytes, ...]]
+
+
+def windows_of(session: BatchSession) -> list[Played]:
+    """Return the bytes of the windows just closed, (run, window)."""
+    seen = session.observe()
+    arrays = (seen.metrics, seen.totals, seen.replicas, seen.markers)
+    windows = range(seen.metrics.shape[1])
+    return [[tuple(array[run, w].tobytes() for array in arrays) for w in windows] for run in range(session.n_runs)]
+
+
+def play(session: BatchSession, edges: Sequence[float] = EVERY) -> list[Played]:
+    """Advance to the edges, acting at those of ``ACTIONS``; return the bytes of all windows, (run, window)."""
+    played: list[Played] = [[] for _ in range(session.n_runs)]
+    for edge in edges:
+        act(session)
+        session.advance(edge)
+        for run, windows in enumerate(windows_of(session)):
+            played[run] += windows
+    return played
+
+
+def logs_of(session: BatchSession) -> list[bytes]:
+    return [session.events(run).tobytes() for run in range(session.n_runs)]
+
+
+def lane_of(session: BatchSession, run: int) -> np.void:
+    lane = session._arenas.lanes[run]
+    assert isinstance(lane, np.void)
+    return lane
