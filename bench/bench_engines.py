@@ -21,7 +21,7 @@ _TWO_THREADS = 1.3
 #: From here on the calibration loop says that two cores are idle.
 _IDLE = 1.6
 #: How long to wait for two idle cores, seconds.
-_PATIENCE_S = 10.0
+_PATIENCE_S = 6.0
 
 
 def _counts(work: Work) -> dict[str, int]:

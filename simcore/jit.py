@@ -155,6 +155,8 @@ def rows_of(dtype: Any, field: str) -> Any:
             bytes_type = ir.IntType(8).as_pointer()
             where = builder.gep(builder.bitcast(args[0], bytes_type), [ir.Constant(ir.IntType(64), offset)])
             first = builder.load(builder.bitcast(where, bytes_type.as_pointer()))
+            # addresses change between calls of a kernel only, so LLVM may keep them in registers across stores
+            first.set_metadata("invariant.load", builder.module.add_metadata([]))
             number = context.cast(builder, args[1], signature.args[1], types.int64)
             number = builder.mul(number, ir.Constant(ir.IntType(64), size))
             return builder.bitcast(builder.gep(first, [number]), context.get_value_type(record))

@@ -6,7 +6,7 @@ room without touching another.
 """
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntFlag
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,16 @@ NO_VERSION = 2**62
 Records = npt.NDArray[np.void]
 
 
-class Need(IntEnum):
-    """Which arena a run has outgrown."""
+class Need(IntFlag):
+    """Which of its arrays a run has outgrown; one event may outgrow several."""
 
     NOTHING = 0
     SPANS = 1
     JOBS = 2
-    ENDS = 3
-    LOG = 4
-    REPLICAS = 5
-    CONTROL = 6
+    ENDS = 4
+    LOG = 8
+    REPLICAS = 16
+    CONTROL = 32
 
 
 SERVICE = np.dtype(

@@ -211,7 +211,7 @@ def _gamma(shape, key, index):  # type: ignore[no-untyped-def]
     a = shape
     sub = index
     if a < 1.0:
-        boost = exp(log(1.0 - uniform(key, sub)) / a)
+        boost = exp(max(-700.0, log(1.0 - uniform(key, sub)) / a))
         a += 1.0
         sub += np.uint64(1)
     d = a - 1.0 / 3.0

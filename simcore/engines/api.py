@@ -1,7 +1,8 @@
 """The one interface of both engines."""
 
-__all__ = ["LOG", "EngineAction", "RunInputs", "Session", "Change", "Modulation"]
+__all__ = ["LOG", "EngineAction", "RunInputs", "Session", "Change", "Modulation", "check_actions"]
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simcore.codes import ActionCode
+from simcore.errors import InputError
 from simcore.eventlog import LOG
 from simcore.model.modulation import Change, Modulation
 from simcore.model.scenario import Scenario
@@ -37,6 +39,24 @@ class EngineAction:
     service: int = -1
     replica: int = -1  #: ordinal within the service
     amount: float = 0.0
+
+
+def check_actions(actions: Sequence[EngineAction], n_runs: int, n_services: int, now_s: float) -> None:
+    """Check actions before any of them is entered.
+
+    Raises
+    ------
+    InputError
+        If an action names no run or service of the session, or an instant before the present edge.
+    """
+    for action in actions:
+        if not 0 <= action.run < n_runs:
+            raise InputError(f"an action's run must be in 0 .. {n_runs - 1}, got {action.run}")
+        if not now_s <= action.at_s < math.inf:
+            raise InputError(f"an action's at_s must not lie before {now_s} s, got {action.at_s}")
+        somewhere = action.code not in (ActionCode.NOOP, ActionCode.LIMIT_TRAFFIC)
+        if somewhere and not 0 <= action.service < n_services:
+            raise InputError(f"an action's service must be in 0 .. {n_services - 1}, got {action.service}")
 
 
 class Session(Protocol):

@@ -134,7 +134,7 @@ class Arenas:
         name, length = {
             Need.SPANS: ("spans", max(2 * int(lane["span_cap"]), 4)),
             Need.ENDS: ("ends", max(2 * int(lane["end_cap"]), 8)),
-            Need.LOG: ("log", 2 * int(lane["log_cap"]) + 2 * int(lane["span_cap"]) + 64),
+            Need.LOG: ("log", 2 * int(lane["log_cap"]) + 2 * int(lane["span_cap"]) + int(lane["replica_cap"]) + 64),
             Need.CONTROL: ("control", 2 * int(lane["control_cap"]) + 2 * int(lane["n_replicas"]) + 16),
         }[need]
         if length > self._capacity.limit * (16 if need == Need.LOG else 1):

@@ -2,6 +2,7 @@
 
 __all__ = ["BatchSession", "Capacity"]
 
+import math
 from collections.abc import Sequence
 
 import numba
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simcore.codes import Param
-from simcore.engines.api import EngineAction, RunInputs
+from simcore.engines.api import EngineAction, RunInputs, check_actions
 from simcore.engines.arenas import Arenas, Capacity
 from simcore.errors import CapacityError, InputError
 from simcore.kernels.advance import advance_runs
@@ -58,6 +59,8 @@ class BatchSession:
         threads: int | None = None,
         capacity: Capacity | None = None,
     ) -> None:
+        if threads is not None and threads < 1:
+            raise InputError(f"threads must be >= 1, got {threads}")
         self.scenario = scenario
         self.n_runs = len(inputs)
         self.now_s = 0.0
@@ -123,8 +126,8 @@ class BatchSession:
         area = np.zeros((self.n_runs, len(cores), N_AREAS))
         needs = np.zeros(self.n_runs, np.int64)
         runs = np.arange(self.n_runs)
-        if self._threads is not None:
-            numba.set_num_threads(min(self._threads, numba.config.NUMBA_NUM_THREADS))
+        most = numba.config.NUMBA_NUM_THREADS
+        numba.set_num_threads(min(self._threads or most, most))
         numba.set_parallel_chunksize(1)
         while runs.size:
             advance_runs(
@@ -132,7 +135,8 @@ class BatchSession:
             )
             runs = np.flatnonzero(needs)
             for run in runs:
-                self._grow(int(run), Need(int(needs[run])))
+                for need in Need(int(needs[run])):
+                    self._grow(int(run), need)
             needs[:] = 0
         return Windows(step - n_windows, metrics, totals, replicas, markers)
 
@@ -167,11 +171,7 @@ class BatchSession:
 
     def apply(self, actions: Sequence[EngineAction]) -> None:
         """Enter actions; see ``Session``."""
-        for action in actions:
-            if not 0 <= action.run < self.n_runs:
-                raise InputError(f"an action's run must be in 0 .. {self.n_runs - 1}, got {action.run}")
-            if action.at_s < self.now_s:
-                raise InputError(f"an action must not take effect before {self.now_s} s, got {action.at_s}")
+        check_actions(actions, self.n_runs, len(self.scenario.services), self.now_s)
         for action in actions:
             run, number = action.run, self._n_actions[action.run]
             self._arenas.room_for_action(run, number)
@@ -182,6 +182,9 @@ class BatchSession:
 
     def fork(self, runs: Sequence[int]) -> "BatchSession":
         """Return an independent continuation of the given runs, by copying their state."""
+        for run in runs:
+            if not 0 <= run < self.n_runs:
+                raise InputError(f"runs to fork must be in 0 .. {self.n_runs - 1}, got {run}")
         twin = object.__new__(BatchSession)
         twin.__dict__.update(self.__dict__)
         twin.n_runs = len(runs)
@@ -214,7 +217,7 @@ def edge_of(until_s: float, step_s: float, present: int) -> int:
     InputError
         If there is no edge at that time or it lies behind the present one.
     """
-    step = round(until_s / step_s)
+    step = round(until_s / step_s) if math.isfinite(until_s) else -1
     if step * step_s != until_s:
         raise InputError(f"until_s must be a multiple of the control step {step_s} s, got {until_s}")
     if step < present:

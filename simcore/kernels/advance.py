@@ -13,6 +13,7 @@ from simcore.kernels.calendar import (
     disarm,
     first_group,
     leave,
+    log_room,
     next_stream,
     pop_control,
     set_leaf,
@@ -149,13 +150,13 @@ def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
     if first.kind == _ACTION:
         grows = np.int64(max(0.0, action_at(lane, first.index).amount)) + 1
         if lane.n_replicas + grows > lane.replica_cap:
-            lane.need = _NEED_REPLICAS
+            lane.need |= _NEED_REPLICAS
             return False
         if lane.n_control + lane.n_replicas + grows + 4 > lane.control_cap:
-            lane.need = _NEED_CONTROL
+            lane.need |= _NEED_CONTROL
             return False
     if lane.n_control + lane.n_replicas + 4 > lane.control_cap:
-        lane.need = _NEED_CONTROL
+        lane.need |= _NEED_CONTROL
         return False
     at = pop_control(lane)
     kind, what, index, incarnation = (
@@ -251,7 +252,7 @@ def advance_run(plan, lane, windows, cores, area, metrics, totals, replicas, mar
     while True:
         if lane.need:
             return lane.need
-        if lane.log_on and lane.n_log + 2 * lane.span_cap + 64 > lane.log_cap:
+        if lane.log_on and lane.n_log + log_room(lane) > lane.log_cap:
             return _NEED_LOG
         first = group_at(lane, first_group(lane))
         now = first.time
@@ -280,7 +281,8 @@ def advance_run(plan, lane, windows, cores, area, metrics, totals, replicas, mar
             if s >= 0:
                 todo = SEND
         elif leaf == CONTROL_LEAF:
-            _on_control(plan, lane, now)
+            # without room for it the entry waits, and counts when it runs
+            lane.events -= not _on_control(plan, lane, now)
         else:
             s = ring_at(lane, leaf - FIRST_RING).head
             if s >= 0 and span_at(lane, s).expires <= now:

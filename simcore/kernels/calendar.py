@@ -120,12 +120,18 @@ def first_group(lane):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True, internal=True)
+def log_room(lane):  # type: ignore[no-untyped-def]
+    """Return how many rows of the log one event may write at most: a kill has two per span, scaling one per replica."""
+    return 2 * lane.span_cap + lane.replica_cap + 64
+
+
+@njit(inline=True, internal=True)
 def alone(lane, now):  # type: ignore[no-untyped-def]
     """Return whether nothing is pending at this instant and there is room for another event.
 
     Then an entry that would be made for this instant may run in line, since it would be the next to run.
     """
-    if lane.need or (lane.log_on and lane.n_log + 2 * lane.span_cap + 64 > lane.log_cap):
+    if lane.need or (lane.log_on and lane.n_log + log_room(lane) > lane.log_cap):
         return False
     for group in range(lane.groups):
         if group_at(lane, group).time <= now:

@@ -142,7 +142,7 @@ def join_cpu(plan, lane, at, span, demand, now):  # type: ignore[no-untyped-def]
     i = r.n_jobs
     r.n_jobs = i + 1
     if i + 2 > lane.per_replica:
-        lane.need = _JOBS
+        lane.need |= _JOBS
     while i > 0:
         up = (i - 1) >> 1
         e = job_at(lane, first + up)

@@ -195,7 +195,7 @@ def check_memory(plan, lane, at, now):  # type: ignore[no-untyped-def]
     enter_control(lane, now, _REPLICA, at, r.entries, OOM, at, r.incarnation)
     r.entries += 1
     if lane.n_control + lane.n_replicas + 4 > lane.control_cap:
-        lane.need = _CONTROL
+        lane.need |= _CONTROL
 
 
 @njit(inline=True, internal=True)

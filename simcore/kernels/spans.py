@@ -50,7 +50,7 @@ def allocate(lane):  # type: ignore[no-untyped-def]
     lane.free_span = span.q_next
     lane.n_free -= 1
     if lane.n_free < SPAN_ROOM:
-        lane.need = _SPANS
+        lane.need |= _SPANS
     span.heap_at = -1
     span.ring = -1
     span.child = -1
@@ -77,4 +77,4 @@ def record_end(lane, service, latency_s, failed):  # type: ignore[no-untyped-def
     end.failed = failed
     lane.n_ends += 1
     if lane.n_ends + END_ROOM > lane.end_cap:
-        lane.need = _ENDS
+        lane.need |= _ENDS

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from simcore.engines.api import EngineAction, RunInputs
+from simcore.engines.api import EngineAction, RunInputs, check_actions
 from simcore.errors import InputError
 from simcore.model.scenario import Scenario
 from simcore.reference.cache import KeySpace
@@ -59,11 +59,7 @@ class ReferenceSession:
         InputError
             If an action names no run of the session, or an instant before the present edge; then none is entered.
         """
-        for action in actions:
-            if not 0 <= action.run < self.n_runs:
-                raise InputError(f"actions[].run must be in 0..{self.n_runs - 1}, got {action.run}")
-            if not action.at_s >= self.now_s:
-                raise InputError(f"actions[].at_s must not lie before the present edge {self.now_s}, got {action.at_s}")
+        check_actions(actions, self.n_runs, len(self.scenario.services), self.now_s)
         for action in actions:
             self._runs[action.run].apply(action)
 
