@@ -147,7 +147,7 @@ class BatchSession:
         if not self._arenas.grow(run, need):
             service = self._busiest(run)
             raise CapacityError(
-                f"run {self._inputs[run].run} needs more than {self._capacity.limit} {need.name.lower()} at "
+                f"run {self._inputs[run].run} needs more than {self._capacity.limit} {str(need.name).lower()} at "
                 f"{float(lane['now']):.1f} s; most of its work is at service '{service}'"
             )
         after_growth(self._arenas.lanes, run, old_spans)
