@@ -15,7 +15,7 @@ from simcore.env import Episodes
 
 #: Runs of a round, as ``eval`` plays them.
 _N_RUNS = 50
-_SHORT_STEPS = 48
+_STEPS, _SHORT_STEPS = 120, 48
 #: What an agent that only thinks must leave of the speed without one.
 _SHARE = 0.7
 
@@ -23,7 +23,7 @@ Round = tuple[Episodes, AgentTrace | None]
 
 
 @functools.cache
-def _detector(n_steps: int | None) -> Detector:
+def _detector(n_steps: int) -> Detector:
     study = closed_loop(n_runs=_N_RUNS, steps=n_steps, shadow=True)
     return trained_detector(study.detector, study.scenario, seed=0, threads=1)
 
@@ -47,9 +47,9 @@ def _checked(played: Round, mode: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("mode", ["no agent", "shadow", "acting"])
 def test_a_round_of_the_closed_loop(mode: str, timed: Timed) -> None:
-    study = closed_loop(n_runs=_N_RUNS, shadow=mode == "shadow")
-    detector = None if mode == "no agent" else _detector(None)
-    timed("closed_loop", mode, lambda: _play(study, detector), done=lambda played: _checked(played, mode), rounds=2)
+    study = closed_loop(n_runs=_N_RUNS, steps=_STEPS, shadow=mode == "shadow")
+    detector = None if mode == "no agent" else _detector(_STEPS)
+    timed("closed_loop", mode, lambda: _play(study, detector), done=lambda played: _checked(played, mode), rounds=3)
 
 
 @pytest.mark.guard

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from bench.measure import TASKS, best_of, bounded, busiest_thread_s, calibration, cpu_s, two_cores
+from bench.measure import SPINS, TASKS, best_of, bounded, busiest_thread_s, calibration, cpu_s, two_cores
 from bench.peers import simpy_w2
 from bench.workloads import W2, W2_HOT, simulate
 
@@ -49,7 +49,7 @@ def test_not_a_number_holds_no_bound() -> None:
 
 
 def test_the_calibration_loop_takes_time_in_proportion() -> None:
-    best = best_of({"one": lambda: calibration(4_000_000), "four": lambda: calibration(16_000_000)}, rounds=5)
+    best = best_of({"one": lambda: calibration(SPINS), "four": lambda: calibration(4 * SPINS)}, rounds=5)
     assert 2.0 < best["four"] / best["one"] < 8.0
     assert calibration(3) == calibration(3) != calibration(4)
 

@@ -45,4 +45,4 @@ def test_writing_twenty_rounds(name: str, tmp_path: Path, timed: Timed) -> None:
         return {"rows": sum(tables[table].height for tables in rounds for table in written)}
 
     assert sum(tables["steps"].height for tables in rounds) == _N_RUNS * _N_ROUNDS * _STEPS * 4
-    timed("writers", name, piece, done=done)
+    timed("writers", name, piece, done=done, rounds=5)

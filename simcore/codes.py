@@ -87,7 +87,7 @@ class ReplicaState(IntEnum):
 
 
 class Param(IntEnum):
-    """A model parameter that a modulation scales or sets. ``OK`` and below scale, the rest say what they do."""
+    """A model parameter that a modulation scales or sets. Those marked x scale, the rest say what they do."""
 
     SPEED = 0  #: x speed of a replica
     CORES = 1  #: x cores of a replica (background load takes the rest)

@@ -79,7 +79,7 @@ PLAN = np.dtype(
         ("services", "i8"), ("steps", "i8"), ("sites", "i8"), ("aliases", "i8"), ("seeds", "i8"), ("classes", "i8"),
         ("start_s", "f8"), ("step_s", "f8"), ("latency_s", "f8"), ("client_timeout_s", "f8"), ("rate_rps", "f8"),
         ("top", "f8"), ("a", "f8"), ("b", "f8"), ("c", "f8"), ("net_mean", "f8"), ("net_shape", "f8"),
-        ("net_dist", "i8"), ("shape", "i8"), ("grid", "i8"), ("n_services", "i8"), ("n_rings", "i8"),
+        ("net_dist", "i8"), ("shape", "i8"), ("n_services", "i8"), ("n_rings", "i8"),
         ("slots_max", "i8"),
         ("n_classes", "i8"),
     ],
@@ -110,62 +110,63 @@ class_at = rows_of(ENTRY_CLASS, "classes")
 #: Step kinds that only the plan knows: write the key of a cached step; end of an operation.
 FILL, END = 4, 5
 
+#: An attempt, and the span that it becomes. Free records are chained through ``q_next``.
 SPAN = np.dtype(
     [
-        ("key", "u8"), ("expires", "f8"), ("arrived", "f8"), ("request", "i8"),
-        ("parent", "i8"), ("site", "i8"), ("replica", "i8"), ("service", "i8"), ("pc", "i8"), ("child", "i8"),
-        ("attempt", "i8"), ("state", "i8"), ("status", "i8"), ("heap_at", "i8"),
-        ("t_prev", "i8"), ("t_next", "i8"), ("q_prev", "i8"), ("q_next", "i8"),
-        ("ring", "i8"), ("cache_key", "i8"), ("answer", "i8"), ("counted", "i8"), ("sent", "f8"),
+        ("key", "u8"), ("request", "i8"),
+        ("sent", "f8"), ("arrived", "f8"),  # the attempt at the caller, the span at its replica
+        ("parent", "i8"),  # the calling span, CLIENT or NOBODY
+        ("child", "i8"),  # the attempt that this span waits for
+        ("site", "i8"), ("attempt", "i8"), ("service", "i8"), ("replica", "i8"),  # -1: a root; not placed
+        ("pc", "i8"), ("state", "i8"), ("status", "i8"),
+        ("heap_at", "i8"),  # where its calendar entry is, -1: it has none
+        ("expires", "f8"), ("ring", "i8"), ("t_prev", "i8"), ("t_next", "i8"),  # the caller's timer, in its ring
+        ("q_prev", "i8"), ("q_next", "i8"),  # the queue for a thread
+        ("cache_key", "i8"), ("answer", "i8"),  # of a lookup
+        ("counted", "i8"),  # whether a root was counted as bad
     ],
     align=True,
 )  # fmt: skip
 HEAP = np.dtype([("time", "f8"), ("key", "u8"), ("kind", "i8"), ("span", "i8")], align=True)
-JOB = np.dtype([("end", "f8"), ("key", "u8"), ("span", "i8")], align=True)
+JOB = np.dtype([("end", "f8"), ("key", "u8"), ("span", "i8")], align=True)  # end: in virtual time
 LEAF = np.dtype([("time", "f8")], align=True)
 GROUP = np.dtype([("time", "f8"), ("leaf", "i8")], align=True)
+#: A fault, an action, or an event of a replica: ``index`` is the change, the action or the replica.
 CONTROL = np.dtype(
     [
-        ("time", "f8"),
-        ("key", "u8"),
-        ("attempt", "i8"),
-        ("kind", "i8"),
-        ("what", "i8"),
-        ("index", "i8"),
-        ("incarnation", "i8"),
-    ],
-    align=True,
-)
-REPLICA = np.dtype(
-    [
-        ("v", "f8"), ("vt", "f8"), ("rate", "f8"), ("pace", "f8"), ("alone_pace", "f8"), ("speed", "f8"),
-        ("cores", "f8"), ("demand", "f8"),
-        ("busy", "f8"), ("busy_since", "f8"), ("busy_acc", "f8"),
-        ("flight_since", "f8"), ("flight_acc", "f8"),
-        ("n_jobs", "i8"), ("threads", "i8"), ("in_flight", "i8"), ("outstanding", "i8"), ("queued", "i8"),
-        ("q_head", "i8"),
-        ("q_tail", "i8"), ("service", "i8"), ("state", "i8"), ("quarantined", "i8"), ("next", "i8"), ("shard", "i8"),
-        ("leaked", "i8"), ("leak", "i8"), ("ok", "f8"), ("network", "f8"), ("delay", "f8"), ("timeout", "f8"),
-        ("queue_since", "f8"), ("queue_acc", "f8"), ("up_since", "f8"), ("up_acc", "f8"),
-        ("latency_sum", "f8"), ("finished", "i8"),
-        ("crash", "f8"), ("born", "f8"), ("version", "i8"), ("incarnation", "i8"), ("crashes", "i8"), ("ordinal", "i8"),
-        ("entries", "i8"), ("oom", "i8"),
+        ("time", "f8"), ("key", "u8"), ("attempt", "i8"), ("kind", "i8"),
+        ("what", "i8"), ("index", "i8"), ("incarnation", "i8"),
     ],
     align=True,
 )  # fmt: skip
+REPLICA = np.dtype(
+    [
+        ("v", "f8"), ("vt", "f8"),  # virtual time, and the instant at which it was that
+        ("rate", "f8"), ("pace", "f8"), ("alone_pace", "f8"),  # per job; 1 / rate; 1 / speed
+        ("n_jobs", "i8"), ("threads", "i8"),  # on the CPU; granted and reserved
+        ("in_flight", "i8"), ("outstanding", "i8"),  # spans here; attempts that callers wait for
+        ("queued", "i8"), ("q_head", "i8"), ("q_tail", "i8"),
+        ("service", "i8"), ("state", "i8"), ("quarantined", "i8"), ("next", "i8"), ("shard", "i8"),
+        ("speed", "f8"), ("cores", "f8"), ("demand", "f8"), ("delay", "f8"), ("network", "f8"), ("ok", "f8"),
+        ("timeout", "f8"), ("leak", "i8"), ("crash", "f8"),  # effective values
+        ("busy", "f8"), ("busy_since", "f8"), ("busy_acc", "f8"),  # levels and their integrals
+        ("flight_since", "f8"), ("flight_acc", "f8"), ("queue_since", "f8"), ("queue_acc", "f8"),
+        ("up_since", "f8"), ("up_acc", "f8"),
+        ("latency_sum", "f8"), ("finished", "i8"),  # in the present window
+        ("leaked", "i8"), ("born", "f8"), ("version", "i8"), ("incarnation", "i8"), ("crashes", "i8"),
+        ("ordinal", "i8"), ("entries", "i8"), ("oom", "i8"),  # control entries made; whether a kill is pending
+    ],
+    align=True,
+)  # fmt: skip
+#: An arrival stream; ``n`` is the candidate that comes at ``time``, ``gap`` is negative for arrivals on a grid.
 STREAM = np.dtype(
     [
-        ("time", "f8"),
-        ("first_s", "f8"),
-        ("key", "u8"),
-        ("root", "u8"),
-        ("n", "i8"),
-        ("gap", "f8"),
-        ("peak", "f8"),
+        ("time", "f8"), ("first_s", "f8"), ("key", "u8"), ("root", "u8"), ("n", "i8"), ("gap", "f8"), ("peak", "f8"),
         ("value", "f8"),
     ],
     align=True,
-)
+)  # fmt: skip
+#: A modulation; ``begun`` and ``over`` are flags, ``stream`` is that of a surge.
 MOD = np.dtype(
     [
         ("value", "f8"), ("since", "f8"), ("param", "i8"), ("place", "i8"), ("service", "i8"), ("replica", "i8"),
@@ -175,25 +176,21 @@ MOD = np.dtype(
 )  # fmt: skip
 CHANGE = np.dtype([("time", "f8"), ("value", "f8"), ("mod", "i8")], align=True)
 ACTION = np.dtype([("amount", "f8"), ("code", "i8"), ("service", "i8"), ("replica", "i8")], align=True)
+#: A cache's entries in order of use: ``head`` is the most recent; ``used`` slots were ever taken, ``free`` chains the
+#: vacant ones among them.
+SHARD = np.dtype([("head", "i8"), ("tail", "i8"), ("used", "i8"), ("free", "i8")], align=True)
 SLOT = np.dtype([("expiry", "f8"), ("key", "i4"), ("prev", "i4"), ("next", "i4"), ("poisoned", "i4")], align=True)
-SHARD = np.dtype([("service", "i8"), ("head", "i8"), ("tail", "i8"), ("used", "i8"), ("free", "i8")], align=True)
-WHERE = np.dtype([("slot", "i4")], align=True)
+WHERE = np.dtype([("slot", "i4")], align=True)  # of a cache key, -1: it is not there
 RING = np.dtype([("head", "i8"), ("tail", "i8")], align=True)
 STACK = np.dtype([("version", "i8")], align=True)
+#: The replicas of a service, chained through ``next``; ``last`` was round robin's choice, ``marks`` counts changes.
 FLEET = np.dtype(
     [
-        ("last", "i8"),
-        ("first", "i8"),
-        ("tail", "i8"),
-        ("ordinals", "i8"),
-        ("version", "i8"),
-        ("newest", "i8"),
-        ("depth", "i8"),
-        ("marks", "i8"),
+        ("last", "i8"), ("first", "i8"), ("tail", "i8"), ("ordinals", "i8"),
+        ("version", "i8"), ("newest", "i8"), ("depth", "i8"), ("marks", "i8"),
     ],
     align=True,
-)
-
+)  # fmt: skip
 
 TALLY = np.dtype([(tally.name.lower(), "i8") for tally in Tally], align=True)
 
@@ -359,7 +356,7 @@ def _head(scenario: Scenario, n_rings: int, addresses: list[int]) -> Records:
             (
                 *addresses, -scenario.timing.burn_in_steps * step_s, step_s, scenario.slo.latency_s,
                 work.timeout_s, work.rate_rps,
-                top, a, b, c, mean, shape, dist, _SHAPES[work.shape], int(work.arrivals == "grid"),
+                top, a, b, c, mean, shape, dist, _SHAPES[work.shape],
                 len(scenario.services), n_rings, max(s.replicas.max for s in scenario.services.values()),
                 len(work.entries),
             )
