@@ -62,7 +62,7 @@ def test_an_agent_that_thinks_leaves_most_of_the_speed(holds: Holds) -> None:
 
     best = best_of(
         {"no agent": lambda: piece("no agent"), "shadow": lambda: piece("shadow")},
-        rounds=2,
+        rounds=3,
         enough=lambda best: best["no agent"] / best["shadow"] >= _SHARE,
     )
     # the same events: nothing that the agent thought was applied

@@ -93,7 +93,7 @@ def timed(benchmark: Any, request: pytest.FixtureRequest) -> Timed:
         result: T = benchmark.pedantic(piece, rounds=rounds, warmup_rounds=1)
         counts = done(result)
         if benchmark.stats is not None:
-            calibrations += [cpu_s(calibration) for _ in range(5)]
+            calibrations.extend(cpu_s(calibration) for _ in range(5))
             benchmark.extra_info.update(counts, calibration_s=min(calibrations[-5:]))
             rows.append(Row(group, what, counts, benchmark.stats["min"]))
         return result

@@ -294,7 +294,7 @@ def test_decisions_and_diagnoses_are_listed_by_run_and_step(played: Played) -> N
     for run, opened, closed in [(1, 9, -1), (0, 30, -1), (0, 25, 29)]:
         decision = Decision(
             run=run, opened=opened, action=restart, code=1, legal=(0, restart), propensity=0.5, score=1.5,
-            signature="api|p95", target=0, rationale="because",
+            signature="api|p95", target=0, explain=lambda: "because",
         )  # fmt: skip
         decision.closed, decision.reward = closed, 0.75 if closed >= 0 else float("nan")
         played.trace.decisions.append(decision)
