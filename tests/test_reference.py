@@ -302,7 +302,7 @@ def test_what_is_no_edge_or_lies_in_the_past_is_refused() -> None:
             session.advance(wrong)
     with pytest.raises(InputError, match="at_s must not lie before"):
         session.apply([EngineAction(0, ActionCode.NOOP, 1.5)])
-    with pytest.raises(InputError, match=r"run must be in 0\.\.0, got 1"):
+    with pytest.raises(InputError, match=r"run must be in 0 \.\. 0, got 1"):
         session.apply([EngineAction(1, ActionCode.NOOP, 2.0)])
     with pytest.raises(InputError, match="without log"):
         session.events(0)
