@@ -262,7 +262,7 @@ def _at(time_s: float | None) -> str:
 
 
 def _after(name: str, time_s: float | None) -> str:
-    return "" if time_s is None else f", {name} {time_s:g} s"
+    return "" if time_s is None else f", {name} {time_s:.0f} s"
 
 
 def _ms(seconds: float) -> str:
