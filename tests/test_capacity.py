@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from simcore.codes import ActionCode, Down, Event, Status
 from simcore.engines.api import EngineAction, RunInputs
 from simcore.engines.batch import BatchSession, Capacity
-from simcore.errors import CapacityError
+from simcore.errors import CapacityError, InputError
 from simcore.kernels.spans import BACK, DELAYED, FREE, NOBODY, ON_CPU, OUT, QUEUED, RESERVED, UNSENT, WAITING
 from simcore.model.scenario import Scenario
 from simcore.streams import run_key
@@ -268,3 +268,9 @@ def test_idle_systems_hold_no_spans() -> None:
         assert session.observe().totals[run, -1].sum() == 0
         assert_consistent(session, run)
     assert session.events_run() > 1000
+
+
+@pytest.mark.parametrize("bad", [{"spans": 0}, {"ends": 0}, {"limit": 0}, {"spare_replicas": -1}])
+def test_a_capacity_that_holds_nothing_is_refused(bad: dict[str, int]) -> None:
+    with pytest.raises(InputError, match=r"capacity\.\w+ must be >= "):
+        Capacity(**bad)

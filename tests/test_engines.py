@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis.errors import NoSuchExample
 
-from simcore.codes import ActionCode, Event, Kind, Status
+from simcore.codes import ActionCode, Event, Kind, Param, Place, Status
 from simcore.engines.api import EngineAction, RunInputs, Session
 from simcore.engines.registry import ENGINES, open_session
 from simcore.errors import InputError, RegistryError
+from simcore.model.modulation import Change, Modulation
 from simcore.model.scenario import Scenario
 from simcore.reference import attempts, cache, requests
 from simcore.reference.calendar import Calendar
@@ -365,3 +366,25 @@ def test_a_broken_rule_makes_the_comparison_fail(rule: str, monkeypatch: pytest.
         find(examples(), caught, settings=search)
     except NoSuchExample:
         pytest.fail(f"no example notices: {rule}")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("mods", "changes", "message"),
+    [
+        ((Modulation(Param.SPEED, Place.NODE, 7),), (), r"modulations\[0\]\.service must be in 0 \.\. 0, got 7"),
+        ((Modulation(Param.SPEED, Place.NODE),), (), r"service must be in 0 \.\. 0, got -1"),
+        ((), (Change(1.0, 0, 2.0),), r"changes\[0\]\.modulation must be in 0 \.\. -1, got 0"),
+        ((Modulation(Param.SPEED, Place.NODE, 0),), (Change(-9.0, 0, 2.0),), "must not lie before"),
+        ((Modulation(Param.SPEED, Place.NODE, 0),), (Change(2.0, 0, 2.0), Change(1.0, 0, 1.0)), r"changes\[1\]"),
+        ((Modulation(Param.SPEED, Place.NODE, 0),), (Change(float("nan"), 0, 2.0),), r"changes\[0\]"),
+    ],
+)
+def test_inputs_that_no_engine_could_index_by_are_refused(
+    engine: str, mods: tuple[Modulation, ...], changes: tuple[Change, ...], message: str
+) -> None:
+    plain = {"services": {"web": {"operations": {"get": {}}}}, "timing": {"burn_in_steps": 0}}
+    work = {"rate_rps": 1.0, "entries": [{"operation": "web.get"}]}
+    scenario = Scenario.model_validate({"name": "plain", "workload": work} | plain)
+    with pytest.raises(InputError, match=message):
+        open_session(engine, scenario, [RunInputs(0, run_key(1, "test", 0, 0), 0.0, mods, changes)])

@@ -1,6 +1,6 @@
 """The one interface of both engines."""
 
-__all__ = ["LOG", "EngineAction", "RunInputs", "Session", "Change", "Modulation", "check_actions"]
+__all__ = ["LOG", "EngineAction", "RunInputs", "Session", "Change", "Modulation", "check_actions", "check_inputs"]
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from simcore.codes import ActionCode
+from simcore.codes import ActionCode, Param
 from simcore.errors import InputError
 from simcore.eventlog import LOG
 from simcore.model.modulation import Change, Modulation
@@ -39,6 +39,36 @@ class EngineAction:
     service: int = -1
     replica: int = -1  #: ordinal within the service
     amount: float = 0.0
+
+
+def check_inputs(scenario: Scenario, inputs: Sequence[RunInputs]) -> None:
+    """Check what a session is opened with, since the kernels index by it.
+
+    Raises
+    ------
+    InputError
+        If a modulation names no service, or a change no modulation, or a change lies before the start or out of order.
+    """
+    start_s = -scenario.timing.burn_in_steps * scenario.timing.step_s
+    n_services = len(scenario.services)
+    for given in inputs:
+        for i, mod in enumerate(given.modulations):
+            least = -1 if mod.param == Param.SURGE else 0
+            if not least <= mod.service < n_services:
+                at = f"run {given.run}: modulations[{i}]"
+                raise InputError(f"{at}.service must be in {least} .. {n_services - 1}, got {mod.service}")
+        before = (start_s, -1)
+        for i, change in enumerate(given.changes):
+            at = f"run {given.run}: changes[{i}]"
+            if not 0 <= change.modulation < len(given.modulations):
+                raise InputError(
+                    f"{at}.modulation must be in 0 .. {len(given.modulations) - 1}, got {change.modulation}"
+                )
+            if not before <= (change.time_s, change.modulation) < (math.inf, 0):
+                raise InputError(
+                    f"{at} must not lie before {start_s} s or out of order by (time_s, modulation), got {change.time_s} s"
+                )
+            before = (change.time_s, change.modulation)
 
 
 def check_actions(actions: Sequence[EngineAction], n_runs: int, n_services: int, now_s: float) -> None:

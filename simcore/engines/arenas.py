@@ -3,7 +3,7 @@
 __all__ = ["Arenas", "Capacity"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from simcore.codes import Param
 from simcore.engines.api import RunInputs
+from simcore.errors import InputError
 from simcore.layout import ARRAYS, LANE, NEVER, Need, Plan
 
 Array = npt.NDArray[Any]
@@ -27,6 +28,13 @@ class Capacity:
     control: int = 32
     spare_replicas: int = 0  #: beyond the initial ones
     limit: int = 2**22
+
+    def __post_init__(self) -> None:
+        """Refuse what the kernels could not start with."""
+        for field in fields(self):
+            least, value = (0 if field.name == "spare_replicas" else 1), getattr(self, field.name)
+            if value < least:
+                raise InputError(f"capacity.{field.name} must be >= {least}, got {value}")
 
 
 class Arenas:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simcore.codes import Param
-from simcore.engines.api import EngineAction, RunInputs, check_actions
+from simcore.engines.api import EngineAction, RunInputs, check_actions, check_inputs
 from simcore.engines.arenas import Arenas, Capacity
 from simcore.errors import CapacityError, InputError
 from simcore.kernels.advance import advance_runs
@@ -61,6 +61,7 @@ class BatchSession:
     ) -> None:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be >= 1, got {threads}")
+        check_inputs(scenario, inputs)
         self.scenario = scenario
         self.n_runs = len(inputs)
         self.now_s = 0.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from simcore.engines.api import EngineAction, RunInputs, check_actions
+from simcore.engines.api import EngineAction, RunInputs, check_actions, check_inputs
 from simcore.errors import InputError
 from simcore.model.scenario import Scenario
 from simcore.reference.cache import KeySpace
@@ -29,6 +29,7 @@ class ReferenceSession:
     """
 
     def __init__(self, scenario: Scenario, inputs: Sequence[RunInputs], *, log: bool = False) -> None:
+        check_inputs(scenario, inputs)
         self.scenario = scenario
         self.n_runs = len(inputs)
         self.now_s = 0.0  #: the present edge
