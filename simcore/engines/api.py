@@ -66,7 +66,7 @@ def check_inputs(scenario: Scenario, inputs: Sequence[RunInputs]) -> None:
                 )
             if not before <= (change.time_s, change.modulation) < (math.inf, 0):
                 raise InputError(
-                    f"{at} must not lie before {start_s} s or out of order by (time_s, modulation), got {change.time_s} s"
+                    f"{at} must not lie before {start_s} s or out of order (time_s, modulation), got {change.time_s} s"
                 )
             before = (change.time_s, change.modulation)
 
