@@ -18,14 +18,20 @@ class Kind(IntEnum):
     FAULT = 1  #: a modulation changes its value
     ACTION = 2  #: an action takes effect
     REPLICA = 3  #: a replica is killed, comes up, crashes, or ends its drain
-    CPU = 4  #: the processor-sharing job of a span completes
-    DELAY = 5  #: a delay step of a span ends
-    REPLY = 6  #: a reply reaches the caller
-    GRANT = 7  #: a reserved thread is handed to a queued span
-    ARRIVE = 8  #: a span reaches a replica
-    ROOT = 9  #: the workload offers a request
-    RETRY = 10  #: a back-off ends
-    TIMEOUT = 11  #: a caller gives up on an attempt
+    PROBE = 4  #: a service's health checks
+    CPU = 5  #: the processor-sharing job of a span completes
+    DELAY = 6  #: a delay step of a span ends
+    REPLY = 7  #: a reply reaches the caller
+    CANCEL = 8  #: an abandoned attempt is told to stop
+    GRANT = 9  #: a reserved thread is handed to a queued span
+    LOCK = 10  #: a lock is handed to a waiting span
+    POOL = 11  #: a connection is handed to a waiting attempt
+    ARRIVE = 12  #: a span reaches a replica
+    ROOT = 13  #: the workload offers a request
+    RETRY = 14  #: a back-off ends
+    HEDGE = 15  #: an attempt has taken so long that another one is sent beside it
+    POOL_TIMEOUT = 16  #: an attempt has waited too long for a connection
+    TIMEOUT = 17  #: a caller gives up on an attempt
 
 
 class Event(IntEnum):
@@ -54,6 +60,16 @@ class Event(IntEnum):
     REPLICA_GONE = 21  #: span = replica id; its drain is over
     FAULT_CHANGE = 22  #: span = modulation; aux = index of the change
     ACTION_DONE = 23  #: span = number of the action; aux = action code
+    DENIED = 24  #: an attempt is not sent; aux = status
+    POOLED = 25  #: an attempt waits for a connection; aux = callee's service
+    GAVE_UP = 26  #: a failed attempt is not repeated though retries are left; aux = the failed attempt
+    CANCELLED = 27  #: an abandoned attempt has stopped; aux = replica id
+    LOST = 28  #: a message is lost; aux = 0 out, 1 back
+    BLOCKED = 29  #: a span waits for a lock; aux = step number
+    LOCKED = 30  #: a span has a lock; aux = step number
+    DROPPED = 31  #: a queued span is thrown out; aux = replica id
+    BREAKER = 32  #: span = the calling replica's id; aux = 4 * call site + state
+    COLLECTION = 33  #: garbage collection begins; span = replica id; aux = bytes of garbage
 
 
 class Status(IntEnum):
@@ -67,6 +83,9 @@ class Status(IntEnum):
     UNAVAILABLE = 5  #: no eligible replica
     RESET = 6  #: killed with its replica
     TIMEOUT = 7  #: the caller gave up
+    POOL = 8  #: no connection: the pool's line was full or did not move
+    OPEN = 9  #: the circuit breaker is open, or the service is shut off
+    DEADLINE = 10  #: the request's deadline has passed
 
 
 class Down(IntEnum):
@@ -103,6 +122,15 @@ class Param(IntEnum):
     POISON = 11  #: one shot: a share of the resident entries turns wrong and never expires
     DEPLOY = 12  #: one shot: a new version, rolled out replica by replica
     CONFIG = 13  #: one shot: a change of configuration (a marker, seen by the agent)
+    HOLD = 14  #: x CPU and delay steps inside a lock section of a replica
+    POOL = 15  #: x size of the connection pools of a replica
+    EDGE_DELAY = 16  #: x network latency between a caller's service and a callee's
+    LOSS_OUT = 17  #: + probability that a message from caller to callee is lost
+    LOSS_BACK = 18  #: + probability that a message from callee to caller is lost
+
+
+#: Parameters of an edge between two services.
+EDGE = frozenset({Param.EDGE_DELAY, Param.LOSS_OUT, Param.LOSS_BACK})
 
 
 class Place(IntEnum):
@@ -128,6 +156,11 @@ class ActionCode(IntEnum):
     QUARANTINE = 5  #: replica = ordinal within the service
     RELEASE = 6
     ROLLBACK = 7
+    RETRY_BUDGET = 8  #: amount = fraction of the retries that a service's calls may make
+    OPEN_BREAKER = 9  #: nobody calls the service
+    CLOSE_BREAKER = 10
+    RESIZE_POOL = 11  #: amount = multiple of the configured sizes of a service's pools
+    CLEAR_QUEUE = 12  #: whatever queues for a thread of the service is rejected
 
 
 class Purpose(IntEnum):
@@ -145,6 +178,10 @@ class Purpose(IntEnum):
     POPULARITY = 9
     POISON = 10
     CRASH = 11
+    BALANCER = 12
+    LOSS_OUT = 13
+    LOSS_BACK = 14
+    RETRY = 15
 
 
 class Dist(IntEnum):
@@ -163,6 +200,8 @@ class StepCode(IntEnum):
     DELAY = 1
     CALL = 2
     CACHED = 3
+    LOCK = 4
+    PARALLEL = 5
 
 
 class BalancerCode(IntEnum):
@@ -170,3 +209,21 @@ class BalancerCode(IntEnum):
 
     ROUND_ROBIN = 0
     LEAST_OUTSTANDING = 1
+    RANDOM = 2
+    POWER_OF_TWO = 3
+
+
+class DisciplineCode(IntEnum):
+    """Which queued span gets a free thread."""
+
+    FIFO = 0
+    LIFO = 1  #: the newest one while the queue is long
+    CODEL = 2  #: the oldest one; those that waited too long are dropped
+
+
+class BreakerState(IntEnum):
+    """State of a circuit breaker."""
+
+    CLOSED = 0
+    OPEN = 1
+    HALF_OPEN = 2

@@ -41,6 +41,8 @@ class Metric(IntEnum):
     RETRIES = 13  #: attempts after the first
     HIT_RATIO = 14  #: of a cache's lookups
     REPLICAS_UP = 15  #: at the window's end
+    POOL_WAITING = 16  #: attempts of the service that wait for a connection, time average
+    DENIED = 17  #: attempts of the service that were never sent: pool, breaker, deadline
 
 
 class Tally(IntEnum):
@@ -57,6 +59,7 @@ class Tally(IntEnum):
     BAD = 8  #: system row only
     ERRORS = 9  #: system row only: replies that are not OK
     ATTEMPTS = 10  #: sends to the service (system: sends of roots)
+    DENIED = 11  #: attempts of the service's spans that were not sent
 
 
 class Area(IntEnum):
@@ -68,6 +71,7 @@ class Area(IntEnum):
     QUEUE = 3  #: span-seconds
     MEMORY_FRAC = 4  #: fullest UP or DRAINING replica at the edge, 0 if none
     REPLICAS_UP = 5  #: at the edge
+    POOL_WAITING = 6  #: attempt-seconds
 
 
 class Total(IntEnum):
@@ -130,11 +134,13 @@ _FLIGHT, _QUEUE, _REJ, _TMO = (
     int(Metric.TIMEOUTS),
 )
 _RETRIES, _HIT, _UP = int(Metric.RETRIES), int(Metric.HIT_RATIO), int(Metric.REPLICAS_UP)
+_POOL, _DENIED = int(Metric.POOL_WAITING), int(Metric.DENIED)
 _T_ARR, _T_REJ, _T_FAIL, _T_TMO = int(Tally.ARRIVALS), int(Tally.REJECTED), int(Tally.FAILED), int(Tally.TIMEOUTS)
 _T_RETRY, _T_HIT, _T_MISS = int(Tally.RETRIES), int(Tally.HITS), int(Tally.MISSES)
 _T_GOOD, _T_BAD, _T_ERR, _T_ATT = int(Tally.GOOD), int(Tally.BAD), int(Tally.ERRORS), int(Tally.ATTEMPTS)
 _A_BUSY, _A_UP, _A_FLIGHT, _A_QUEUE = int(Area.BUSY), int(Area.UP), int(Area.IN_FLIGHT), int(Area.QUEUE)
-_A_MEM, _A_REP = int(Area.MEMORY_FRAC), int(Area.REPLICAS_UP)
+_A_MEM, _A_REP, _A_POOL = int(Area.MEMORY_FRAC), int(Area.REPLICAS_UP), int(Area.POOL_WAITING)
+_T_DENIED = int(Tally.DENIED)
 
 
 @njit
@@ -273,6 +279,8 @@ def close_window(ends, n_ends, tally, area, cores, step_s, scratch, metrics, tot
         if count[_T_HIT] + count[_T_MISS] > 0:
             out[_HIT] = count[_T_HIT] / (count[_T_HIT] + count[_T_MISS])
         out[_UP] = area[row, _A_REP]
+        out[_POOL] = area[row, _A_POOL] / step_s
+        out[_DENIED] = count[_T_DENIED]
     totals[0] = tally[system, _T_ARR]
     totals[1] = tally[system, _T_GOOD]
     totals[2] = tally[system, _T_BAD]

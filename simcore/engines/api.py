@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from simcore.codes import ActionCode, Param
+from simcore.codes import EDGE, ActionCode, Param
 from simcore.errors import InputError
 from simcore.eventlog import LOG
 from simcore.model.modulation import Change, Modulation
@@ -53,10 +53,12 @@ def check_inputs(scenario: Scenario, inputs: Sequence[RunInputs]) -> None:
     n_services = len(scenario.services)
     for given in inputs:
         for i, mod in enumerate(given.modulations):
-            least = -1 if mod.param == Param.SURGE else 0
+            at = f"run {given.run}: modulations[{i}]"
+            least = -1 if mod.param == Param.SURGE or mod.param in EDGE else 0
             if not least <= mod.service < n_services:
-                at = f"run {given.run}: modulations[{i}]"
                 raise InputError(f"{at}.service must be in {least} .. {n_services - 1}, got {mod.service}")
+            if mod.param in EDGE and not 0 <= mod.peer < n_services:
+                raise InputError(f"{at}.peer must be in 0 .. {n_services - 1}, got {mod.peer}")
         before = (start_s, -1)
         for i, change in enumerate(given.changes):
             at = f"run {given.run}: changes[{i}]"

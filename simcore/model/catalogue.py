@@ -19,7 +19,10 @@ from simcore.model.visits import visits
 Effects = Callable[[float, Scenario, int], tuple[tuple[Param, float], ...]]
 
 #: Value of a parameter that does nothing.
-NEUTRAL = {param: 1.0 if param <= Param.TIMEOUT else 0.0 for param in Param}
+NEUTRAL = {
+    param: 1.0 if param <= Param.TIMEOUT or param in (Param.HOLD, Param.POOL, Param.EDGE_DELAY) else 0.0
+    for param in Param
+}
 
 #: Parameters that act once, at the instant of a change.
 ONE_SHOT = frozenset({Param.FLUSH, Param.POISON, Param.DEPLOY, Param.CONFIG})

@@ -9,7 +9,19 @@ from simcore.codes import ActionCode, Place
 from simcore.errors import suggest
 from simcore.model.catalogue import CATALOGUE, Aim, targets_of
 from simcore.model.documents import Mistake, Path
-from simcore.model.scenario import CachedStep, Call, CallStep, CpuStep, DelayStep, Demand, Scenario, Spec
+from simcore.model.scenario import (
+    CachedStep,
+    Call,
+    CallStep,
+    CpuStep,
+    DelayStep,
+    Demand,
+    LockStep,
+    ParallelStep,
+    Scenario,
+    Service,
+    Spec,
+)
 
 #: Steps of one operation; draws that belong to no step are numbered 4095.
 _MAX_STEPS = 4000
@@ -18,7 +30,7 @@ _MAX_NOISE = 1000.0
 #: Cache keys of one scenario: they are numbered and held per run.
 _MAX_KEYS = 10_000_000
 
-AnyStep = CpuStep | DelayStep | CallStep | CachedStep
+AnyStep = CpuStep | DelayStep | CallStep | CachedStep | LockStep | ParallelStep
 
 
 def check_references(scenario: Scenario) -> list[Mistake]:
@@ -43,16 +55,23 @@ def _steps(scenario: Scenario) -> Iterator[tuple[Path, str, AnyStep]]:
             yield here, operation, step
             if isinstance(step, CachedStep):
                 yield from visit((*here, "cached"), operation, step.cached.steps)
+            elif isinstance(step, LockStep):
+                yield from visit((*here, "lock"), operation, step.lock.steps)
 
     for service, spec in scenario.services.items():
         for name, operation in spec.operations.items():
             yield from visit(("services", service, "operations", name), f"{service}.{name}", operation.steps)
 
 
-def _call_of(step: AnyStep) -> tuple[str, Call] | None:
+def _calls_of(path: Path, step: AnyStep) -> Iterator[tuple[Path, Call]]:
+    """Yield (path, call) of the calls that a step itself makes."""
     if isinstance(step, CachedStep):
-        return "cached", step.cached
-    return ("call", step.call) if isinstance(step, CallStep) else None
+        yield (*path, "cached"), step.cached
+    elif isinstance(step, CallStep):
+        yield (*path, "call"), step.call
+    elif isinstance(step, ParallelStep):
+        for i, branch in enumerate(step.parallel.branches):
+            yield (*path, "parallel", "branches", i), branch
 
 
 def _operation_rule(to: str, scenario: Scenario) -> str | None:
@@ -62,25 +81,30 @@ def _operation_rule(to: str, scenario: Scenario) -> str | None:
 
 def _calls(scenario: Scenario) -> Iterator[Mistake]:
     caches = [name for name, service in scenario.services.items() if service.cache]
-    for path, _, step in _steps(scenario):
-        found = _call_of(step)
-        if found is None:
-            continue
-        key, call = found
-        rule = _operation_rule(call.to, scenario)
-        if rule is None and key == "cached" and call.to.partition(".")[0] not in caches:
-            rule = f"must name a service with a cache ({', '.join(caches) or 'there is none'}), got '{call.to}'"
-        if rule:
-            yield Mistake((*path, key, "to"), rule)
+    for at, _, step in _steps(scenario):
+        for path, call in _calls_of(at, step):
+            rule = _operation_rule(call.to, scenario)
+            if rule is None and isinstance(step, CachedStep) and call.to.partition(".")[0] not in caches:
+                rule = f"must name a service with a cache ({', '.join(caches) or 'there is none'}), got '{call.to}'"
+            if rule:
+                yield Mistake((*path, "to"), rule)
+    called: dict[str, set[str]] = {name: set() for name in scenario.services}
+    for at, operation, step in _steps(scenario):
+        called[operation.partition(".")[0]] |= {call.to.partition(".")[0] for _, call in _calls_of(at, step)}
+    for name, service in scenario.services.items():
+        for callee in service.pools:
+            if callee not in called[name]:
+                rule = f"must name a service that {name} calls, got '{callee}'{suggest(callee, called[name])}"
+                yield Mistake(("services", name, "pools", callee), rule)
 
 
 def _cycles(scenario: Scenario) -> Iterator[Mistake]:
     """Yield every call that closes a cycle, once."""
     graph: dict[str, list[tuple[str, Path]]] = {f"{s}.{o}": [] for s, o in scenario.operations}
-    for path, operation, step in _steps(scenario):
-        found = _call_of(step)
-        if found and found[1].to in graph:
-            graph[operation].append((found[1].to, (*path, found[0], "to")))
+    for at, operation, step in _steps(scenario):
+        for path, call in _calls_of(at, step):
+            if call.to in graph:
+                graph[operation].append((call.to, (*path, "to")))
     done: set[str] = set()
     for start in graph:
         # Depth first without recursion: the trail of open operations, each with the calls still to follow.
@@ -171,11 +195,13 @@ def _services(scenario: Scenario) -> Iterator[Mistake]:
             need = memory.base_bytes + memory.per_span_bytes
             rule = f"must be > base_bytes + per_span_bytes = {need}, got {memory.limit_bytes}"
             yield Mistake(("services", name, "memory", "limit_bytes"), rule)
+        yield from _discipline(("services", name), service)
     counts: dict[str, int] = {}
     keys = 0
     for path, operation, step in _steps(scenario):
         counts[operation] = counts.get(operation, 0) + 1
         yield from _step(path, step)
+        counts[operation] += len(step.parallel.branches) if isinstance(step, ParallelStep) else 0
         if isinstance(step, CachedStep):
             keys += step.cached.keys.count
     yield from _demand(("network",), scenario.network)
@@ -193,10 +219,20 @@ def _step(path: Path, step: AnyStep) -> Iterator[Mistake]:
         yield from _demand((*path, "cpu"), step.cpu)
     elif isinstance(step, DelayStep):
         yield from _demand((*path, "delay"), step.delay)
-    else:
-        key, call = ("cached", step.cached) if isinstance(step, CachedStep) else ("call", step.call)
+    elif isinstance(step, LockStep) and any(_holds_lock(inner) for inner in step.lock.steps):
+        yield Mistake((*path, "lock", "steps"), "must not take a further lock: nested locks can wait for each other")
+    for at, call in _calls_of(path, step):
         if call.network is not None:
-            yield from _demand((*path, key, "network"), call.network)
+            yield from _demand((*at, "network"), call.network)
+
+
+def _holds_lock(step: AnyStep) -> bool:
+    return isinstance(step, LockStep) or (isinstance(step, CachedStep) and any(map(_holds_lock, step.cached.steps)))
+
+
+def _discipline(path: Path, service: Service) -> Iterator[Mistake]:
+    yield from _only(path, service, "lifo_above", service.discipline == "lifo", "discipline is lifo")
+    yield from _only(path, service, "codel", service.discipline == "codel", "discipline is codel")
 
 
 def _demand(path: Path, demand: Demand) -> Iterator[Mistake]:

@@ -13,8 +13,9 @@ class Modulation:
 
     param: Param
     place: Place
-    service: int = -1  #: -1: the workload
+    service: int = -1  #: -1: the workload; of an edge, the caller (-1: the clients)
     replica: int = -1  #: ordinal within the service; -1: all
+    peer: int = -1  #: of an edge, the callee
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ comes before the calls inside it). A step's number counts its operation's steps 
 """
 
 __all__ = [
-    "ActionSpec", "Cache", "Cached", "CachedStep", "Call", "CallStep", "CpuStep", "DelayStep", "Demand", "Entry",
-    "FaultDraw", "Faults", "Keys", "Latency", "Memory", "Noise", "Numbered", "Observation", "Operation", "Range",
-    "Replicas", "Scenario", "Service", "Slo", "Step", "Timing", "Workload",
+    "ActionSpec", "Breaker", "Cache", "Cached", "CachedStep", "Call", "CallStep", "CoDel", "Collector", "CpuStep",
+    "DelayStep", "Demand", "Entry", "FaultDraw", "Faults", "Health", "Hedge", "Keys", "Latency", "Lock", "LockStep",
+    "Memory", "Noise", "Numbered", "Observation", "Operation", "Parallel", "ParallelStep", "Pool", "Range", "Replicas",
+    "RetryBudget", "Scenario", "Service", "Slo", "Step", "Timing", "Warmup", "Workload",
 ]  # fmt: skip
 
 import functools
@@ -64,6 +65,42 @@ class Latency(Demand):
     dist: DistName = "constant"
 
 
+class Breaker(Spec):
+    """A circuit breaker, one per calling replica and call site; it sees every attempt."""
+
+    window: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Outcomes that it remembers."""
+    min_calls: Annotated[int, Field(ge=1, le=1000)] = 10
+    """It stays closed until it remembers as many."""
+    failure_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Opens when this share of them failed."""
+    open_s: Positive = 5.0
+    """How long it stays open."""
+    probes: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Attempts let through when half-open; closes when all of them succeed."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "Breaker":
+        if self.min_calls > self.window:
+            raise ValueError(f"min_calls must be <= window = {self.window}, got {self.min_calls}")
+        return self
+
+
+class RetryBudget(Spec):
+    """A token bucket, one per calling replica and call site; every retry takes a token."""
+
+    rate_per_s: NonNegative = 1.0
+    burst: Annotated[float, Field(ge=1, le=1e9, allow_inf_nan=False)] = 10.0
+
+
+class Hedge(Spec):
+    """Further attempts beside one that is slow; the first success wins."""
+
+    after_s: NonNegative = 0.1
+    """Since the attempt before was sent."""
+    max: Annotated[int, Field(ge=1, le=7)] = 1
+
+
 class Call(Spec):
     """A synchronous call of another operation; holds the caller's thread until the reply."""
 
@@ -82,6 +119,11 @@ class Call(Spec):
     """One-way latency; the scenario's ``network`` if absent."""
     required: bool = True
     """Whether the caller fails when the call does; otherwise it goes on without."""
+    loss: Fraction = 0.0
+    """Probability that a message of this call is lost, either way; the caller then waits for its timeout."""
+    breaker: Breaker | None = None
+    retry_budget: RetryBudget | None = None
+    hedge: Hedge | None = None
 
 
 class Keys(Spec):
@@ -126,7 +168,36 @@ class CachedStep(Spec):
     cached: Cached
 
 
-_STEPS = ("cpu", "delay", "call", "cached")
+class Lock(Spec):
+    """A serial section: one span at a time per lock, over all replicas of the service, first come first served."""
+
+    name: Name
+    """Steps of the service that name the same lock exclude each other."""
+    steps: Annotated[list["Step"], Field(max_length=64)] = []
+    """What is done while the lock is held; no further lock."""
+
+
+class LockStep(Spec):
+    """A serial section; holds the thread while it waits."""
+
+    lock: Lock
+
+
+class Parallel(Spec):
+    """Several calls at once, joined."""
+
+    branches: Annotated[list[Call], Field(min_length=1, max_length=16)]
+    fail_fast: bool = True
+    """Whether the first required call to fail ends the others; otherwise all are waited for."""
+
+
+class ParallelStep(Spec):
+    """Several calls at once; holds the thread until the join."""
+
+    parallel: Parallel
+
+
+_STEPS = ("cpu", "delay", "call", "cached", "lock", "parallel")
 
 
 def _step_tag(value: Any) -> str | None:
@@ -139,21 +210,26 @@ Step = Annotated[
     Annotated[CpuStep, Tag("cpu")]
     | Annotated[DelayStep, Tag("delay")]
     | Annotated[CallStep, Tag("call")]
-    | Annotated[CachedStep, Tag("cached")],
+    | Annotated[CachedStep, Tag("cached")]
+    | Annotated[LockStep, Tag("lock")]
+    | Annotated[ParallelStep, Tag("parallel")],
     Discriminator(
         _step_tag,
         custom_error_type="step_kind",
-        custom_error_message="a step must have exactly one of the keys cpu, delay, call, cached",
+        custom_error_message="a step must have exactly one of the keys cpu, delay, call, cached, lock, parallel",
     ),
 ]
 
 Cached.model_rebuild()
+Lock.model_rebuild()
 
 
 class Operation(Spec):
     """A small program that a span walks through."""
 
     steps: Annotated[list[Step], Field(max_length=64)] = []
+    cancellable: bool = False
+    """Whether a span stops when its caller gives up; otherwise it goes on as zombie work."""
 
 
 class Memory(Spec):
@@ -190,6 +266,57 @@ class Replicas(Spec):
         return self
 
 
+class Pool(Spec):
+    """The connections of each replica of a service to another service."""
+
+    size: Annotated[int, Field(ge=0, le=10_000)] = 10
+    queue: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    """Attempts that may wait for a connection; more are denied at once."""
+    wait_s: Positive = 1.0
+    """Longest wait for a connection."""
+
+
+class CoDel(Spec):
+    """Controlled delay: spans that queued too long are dropped when their turn comes."""
+
+    target_s: NonNegative = 0.005
+    """Longest wait while the queue does not get empty ..."""
+    interval_s: Positive = 0.1
+    """... for as long as this; the longest wait otherwise."""
+
+
+class Warmup(Spec):
+    """A replica that has just come up needs more CPU, until it is warm."""
+
+    duration_s: Positive = 30.0
+    factor: Annotated[float, Field(ge=1, le=100)] = 2.0
+    """Of the CPU demand at first; falls to 1 in a line."""
+
+
+class Collector(Spec):
+    """Stop-the-world garbage collection, the more often the less room is left, the longer the more is alive."""
+
+    garbage_bytes: Annotated[int, Field(ge=0, le=2**40)] = 1_000_000
+    """Left by every finished span."""
+    share: Fraction = 0.5
+    """Collects when garbage fills this share of the room beside what is alive ..."""
+    least_bytes: Annotated[int, Field(ge=1, le=2**50)] = 50_000_000
+    """... but not before there is so much."""
+    pause_s: NonNegative = 0.005
+    pause_s_per_gb: NonNegative = 0.2
+    """Further pause per 1e9 bytes alive."""
+
+
+class Health(Spec):
+    """Health checks of the load balancer; they see whether a replica is alive, not whether it is well."""
+
+    interval_s: Positive = 5.0
+    unhealthy_after: Annotated[int, Field(ge=1, le=100)] = 3
+    """Missed checks in a row that take a replica out of rotation."""
+    healthy_after: Annotated[int, Field(ge=1, le=100)] = 2
+    """Passed checks in a row that bring it back."""
+
+
 class Service(Spec):
     """Replicas behind a load balancer."""
 
@@ -199,7 +326,21 @@ class Service(Spec):
     speed: Positive = 1.0
     queue: Annotated[int, Field(ge=0, le=1_000_000)] = 100
     """Spans that may wait for a thread at one replica; more are rejected at once."""
-    balancer: Literal["round_robin", "least_outstanding"] = "round_robin"
+    discipline: Literal["fifo", "lifo", "codel"] = "fifo"
+    """Which queued span gets a free thread; ``lifo`` only while more than ``lifo_above`` are queued."""
+    lifo_above: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Lifo only."""
+    codel: CoDel = CoDel()
+    """Codel only."""
+    shed_above: dict[Annotated[int, Field(ge=0, le=9)], Annotated[int, Field(ge=0, le=1_000_000)]] = {}
+    """By priority: arrivals of it are rejected while more than so many spans are queued."""
+    balancer: Literal["round_robin", "least_outstanding", "random", "power_of_two"] = "round_robin"
+    pools: dict[Name, Pool] = {}
+    """By callee; without one, connections are unlimited."""
+    health: Health | None = None
+    """Without health checks the balancer knows at once which replicas are up."""
+    warmup: Warmup | None = None
+    gc: Collector | None = None
     startup_s: NonNegative = 5.0
     drain_s: NonNegative = 10.0
     """Longest time a draining replica may finish its work."""
@@ -237,6 +378,8 @@ class Entry(Spec):
 
     operation: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
     weight: Positive = 1.0
+    priority: Annotated[int, Field(ge=0, le=9)] = 0
+    """0 is the most important; services may shed the others."""
 
 
 class Workload(Spec):
@@ -246,6 +389,8 @@ class Workload(Spec):
     entries: Annotated[list[Entry], Field(min_length=1, max_length=64)]
     timeout_s: Positive = 10.0
     """The client's patience; also the latency of a request that was not answered."""
+    deadline_s: Positive | None = None
+    """Passed down with every request: nothing is begun for it after its arrival + deadline."""
     arrivals: Literal["poisson", "grid"] = "poisson"
     """``grid``: one arrival every 1 / peak rate, thinned like the Poisson stream."""
     shape: Literal["constant", "sinusoidal", "step", "burst"] = "constant"
@@ -335,9 +480,9 @@ class Numbered:
 
     operation: int
     step: int  #: pre-order number within the operation
-    site: int  #: call site, -1 for cpu and delay
-    spec: CpuStep | DelayStep | CallStep | CachedStep
-    inner: tuple["Numbered", ...]  #: steps inside a cached step
+    site: int  #: call site, -1 for all but calls and cached steps
+    spec: CpuStep | DelayStep | CallStep | CachedStep | LockStep | ParallelStep
+    inner: tuple["Numbered", ...]  #: steps inside a cached or lock step, the branches of a parallel step as call steps
 
 
 class Scenario(Spec):
@@ -407,7 +552,9 @@ class Scenario(Spec):
     @functools.cached_property
     def digest(self) -> str:
         """Twelve hex digits that name the scenario's content."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        # without defaults: what a scenario does not use does not change its name
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -416,6 +563,17 @@ def _number(steps: list[Any], operation: int, numbers: Iterator[int], sites: Ite
     for spec in steps:
         number = next(numbers)
         site = next(sites) if isinstance(spec, (CallStep, CachedStep)) else -1
-        inner = _number(spec.cached.steps, operation, numbers, sites) if isinstance(spec, CachedStep) else ()
+        inner = _number(_inside(spec), operation, numbers, sites)
         result.append(Numbered(operation, number, site, spec, inner))
     return tuple(result)
+
+
+def _inside(spec: Any) -> list[Any]:
+    """Return the steps inside a step."""
+    if isinstance(spec, CachedStep):
+        return spec.cached.steps
+    if isinstance(spec, LockStep):
+        return spec.lock.steps
+    if isinstance(spec, ParallelStep):
+        return [CallStep(call=branch) for branch in spec.parallel.branches]
+    return []
