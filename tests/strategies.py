@@ -20,8 +20,8 @@ _ATTEMPTS = 1500
 #: Requests of one run.
 _REQUESTS = 400
 
-#: Which groups of mechanics are drawn: how calls are made, how replicas work.
-FEATURES = frozenset({"calls", "replicas"})
+#: Which groups of mechanics are drawn: how calls are made, how replicas work, what further changes there are.
+FEATURES = frozenset({"calls", "replicas", "changes"})
 
 _OPERATIONS = ("get", "put")
 _FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 3.0)
@@ -45,16 +45,17 @@ _VALUES: dict[Param, tuple[float, ...]] = {
     Param.EDGE_DELAY: _FACTORS,
     Param.LOSS_OUT: (0.0, 0.3, 1.0),
     Param.LOSS_BACK: (0.0, 0.3, 1.0),
+    Param.HOT_KEY: (0.0, 0.5, 1.0),
 }
 
 
-_FEATURE_OF = {
-    ActionCode.RETRY_BUDGET: "calls",
-    ActionCode.OPEN_BREAKER: "calls",
-    ActionCode.CLOSE_BREAKER: "calls",
-    ActionCode.RESIZE_POOL: "calls",
-    ActionCode.CLEAR_QUEUE: "replicas",
-}
+def _feature_of(code: ActionCode) -> str:
+    """Return the group of mechanics that an action belongs to."""
+    if code <= ActionCode.ROLLBACK:
+        return ""
+    if code > ActionCode.CLEAR_QUEUE:
+        return "changes"
+    return "replicas" if code is ActionCode.CLEAR_QUEUE else "calls"
 
 
 @dataclass(frozen=True)
@@ -320,15 +321,26 @@ def scenarios(draw: Draw) -> Scenario:
     )
 
 
+def _needs(param: Param) -> str:
+    """Return the group of mechanics that a parameter belongs to."""
+    if param is Param.HOT_KEY:
+        return "changes"
+    return "calls" if param > Param.CONFIG else ""
+
+
+def _place(draw: Draw) -> Place:
+    return Place(pick(draw, *(place for place in Place if place <= Place.OUTSIDE or "changes" in FEATURES)))
+
+
 def _modulation(draw: Draw, scenario: Scenario) -> Modulation:
-    param = pick(draw, *(param for param in Param if param <= Param.CONFIG or "calls" in FEATURES))
+    param = pick(draw, *(param for param in Param if _needs(param) in {"", *FEATURES}))
     if param is Param.SURGE:
         return Modulation(param, Place.WORKLOAD)
     service = draw(st.integers(0, len(scenario.services) - 1))
     if param in EDGE:
         caller = draw(st.integers(-1, len(scenario.services) - 1))
-        return Modulation(param, pick(draw, *Place), caller, -1, service)
-    return Modulation(param, pick(draw, *Place), service, pick(draw, -1, -1, 0, 1))
+        return Modulation(param, _place(draw), caller, -1, service)
+    return Modulation(param, _place(draw), service, pick(draw, -1, -1, 0, 1))
 
 
 def _instant(draw: Draw, scenario: Scenario, first: int, last: int) -> float:
@@ -352,7 +364,7 @@ def _inputs(draw: Draw, scenario: Scenario, run: int) -> RunInputs:
 
 
 def _action(draw: Draw, scenario: Scenario, edge: int, n_runs: int) -> EngineAction:
-    code = pick(draw, *(code for code in ActionCode if _FEATURE_OF.get(code, "") in {"", *FEATURES}))
+    code = pick(draw, *(code for code in ActionCode if _feature_of(code) in {"", *FEATURES}))
     amount = 0.0
     if code is ActionCode.SCALE:
         amount = pick(draw, 1.0, 2.0, -1.0, -2.0)
@@ -360,6 +372,8 @@ def _action(draw: Draw, scenario: Scenario, edge: int, n_runs: int) -> EngineAct
         amount = pick(draw, 0.0, 0.5, 1.0)
     elif code is ActionCode.RESIZE_POOL:
         amount = pick(draw, 0.0, 0.5, 2.0)
+    elif code is ActionCode.DEGRADE:
+        amount = pick(draw, 0.0, 1.0)
     service = draw(st.integers(0, len(scenario.services) - 1))
     replica = draw(st.integers(0, 3))
     run = draw(st.integers(0, n_runs - 1))
