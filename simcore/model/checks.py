@@ -7,8 +7,9 @@ from typing import Any
 
 from simcore.codes import ActionCode, Place
 from simcore.errors import suggest
-from simcore.model.catalogue import CATALOGUE, Aim, targets_of
+from simcore.model.catalogue import CATALOGUE
 from simcore.model.documents import Mistake, Path
+from simcore.model.fault_types import Aim, targets_of
 from simcore.model.scenario import (
     CachedStep,
     Call,
@@ -151,7 +152,7 @@ def _fault_names(scenario: Scenario) -> Iterator[Mistake]:
             yield Mistake((*path, "type"), rule)
             continue
         kind = CATALOGUE[row.type]
-        legal = [scenario.service_names[k] if k >= 0 else "workload" for k in targets_of(kind, scenario)]
+        legal = [target.written(scenario) for target in targets_of(kind, scenario)]
         if not legal:
             yield Mistake((*path, "type"), f"{row.type} is aimed at {kind.aim.value}, and there is none")
         for k, target in enumerate(row.targets or []):
