@@ -14,8 +14,8 @@ from simcore.model.scenario import Scenario
 _SERVICES = (3, 10, 30)
 _THREADS = (10, 100, 1000)
 #: Most that an attempt may cost among ten times the services, or with a hundred times the threads.
-_SERVICES_GROWTH = 2.0
-_THREADS_GROWTH = 2.0
+_SERVICES_GROWTH = 1.5
+_THREADS_GROWTH = 1.5
 
 
 def _inputs(scenario: Scenario) -> list[RunInputs]:
