@@ -50,7 +50,6 @@ def _load(replica: Replica) -> tuple[int, int]:
 
 
 def _position(span: Span, index: np.uint64, count: int) -> int:
-    # u * count may round up to count
     return min(count - 1, int(uniform(span.key, index) * count))
 
 
