@@ -349,6 +349,24 @@ def test_a_kill_ends_the_collection() -> None:
     assert times(session, Event.CPU_DONE) == [1.25, 3.25, 8.5]
 
 
+def test_a_kill_takes_the_garbage_along() -> None:
+    web = collected({"limit_bytes": 100}, {"garbage_bytes": 10, "least_bytes": 20}, startup_s=0.25)
+    session = opened(scenario({"web": web}))
+    session.apply([action(ActionCode.RESTART, 1.5)])
+    session.advance(4.0)
+    assert times(session, Event.FINISHED) == [1.25, 2.25, 3.25]
+    assert only(session, Event.COLLECTION) == [(3.25, "COLLECTION", 20)]
+
+
+def test_a_collection_begins_before_the_thread_is_passed_on() -> None:
+    web = collected({"limit_bytes": 10**6}, {"garbage_bytes": 10, "least_bytes": 40}, **CODEL)
+    web["operations"]["get"]["steps"] = [delay(0.5)]
+    session = opened(scenario({"web": web}, rate_rps=4.0))
+    session.advance(3.0)
+    rows = only(session, Event.FINISHED, Event.COLLECTION, Event.DROPPED)
+    assert rows[3:8] == [(2.25, "FINISHED", 0), (2.25, "COLLECTION", 40), *[(2.25, "DROPPED", 0)] * 3]
+
+
 def test_a_fault_that_begins_during_a_collection_is_felt_after_it() -> None:
     web = collected({"limit_bytes": 100}, {"garbage_bytes": 1, "least_bytes": 1, "pause_s": 1.0})
     session = opened(scenario({"web": web}), (Modulation(Param.SPEED, Place.NODE, 0), [(1.5, 0.5)]))
