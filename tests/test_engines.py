@@ -15,7 +15,7 @@ from simcore.engines.registry import ENGINES, open_session
 from simcore.errors import InputError, RegistryError
 from simcore.model.modulation import Change, Modulation
 from simcore.model.scenario import Scenario
-from simcore.reference import attempts, cache, requests
+from simcore.reference import attempts, balancers, cache
 from simcore.reference.calendar import Calendar
 from simcore.streams import run_key
 from simcore.windows import Total, Windows
@@ -309,7 +309,7 @@ def test_only_edges_ahead_can_be_advanced_to(engine: str) -> None:
 # --- broken rules are noticed
 
 
-def _first_of_queue_last(service, eligible):  # type: ignore[no-untyped-def]
+def _first_of_queue_last(span, eligible):  # type: ignore[no-untyped-def]
     return min(eligible, key=lambda r: (r.outstanding, -r.number))
 
 
@@ -347,7 +347,7 @@ MUTATIONS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a timeout before a reply of the same instant": _swap(Kind.REPLY, Kind.TIMEOUT),
     "an arrival before a grant": _swap(Kind.GRANT, Kind.ARRIVE),
     "least outstanding: ties to the highest number": lambda m: m.setitem(
-        requests._BALANCERS, "least_outstanding", _first_of_queue_last
+        balancers.BALANCERS, "least_outstanding", _first_of_queue_last
     ),
     "a full cache drops its most recent entry": lambda m: m.setattr(cache.Shard, "fill", _evict_most_recent),
     "first in, first out instead of LRU": lambda m: m.setattr(cache.Shard, "lookup", _fifo_lookup),

@@ -70,12 +70,19 @@ class Span:
 
     __slots__ = (
         "answered", "arrived_s", "at_work", "breaker", "caller", "connected", "deadline_s", "epoch", "given_up",
-        "hedge", "hit", "key", "lock", "lookup", "number", "order", "poisoned", "pool", "replica", "reply", "request",
-        "route", "sent", "service", "stop", "timers", "waits",
+        "hedge", "hit", "key", "lock", "lookup", "number", "order", "poisoned", "pool", "priority", "replica", "reply",
+        "request", "route", "sent", "service", "stop", "timers", "waits",
     )  # fmt: skip
 
     def __init__(
-        self, request: int, key: np.uint64, number: int, route: Route, deadline_s: float, answered: SimpyEvent
+        self,
+        request: int,
+        key: np.uint64,
+        number: int,
+        route: Route,
+        deadline_s: float,
+        priority: int,
+        answered: SimpyEvent,
     ) -> None:
         self.request = request
         self.key = key
@@ -84,6 +91,7 @@ class Span:
         self.route = route
         self.service = route.service  #: the callee
         self.deadline_s = deadline_s  #: of the request
+        self.priority = priority  #: of the request, 0 is the most important
         self.answered = answered  #: happens when the attempt ends for its caller; the value is a Status
         self.lookup = -1  #: cache key, of a cache lookup
         self.hit = False

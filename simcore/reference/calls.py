@@ -68,7 +68,7 @@ class OneCall:
         number = self._attempt + HEDGE_STRIDE * hedge
         answered = self._world.calendar.event()
         span = self._span
-        member = Span(span.request, self._key(number), number, self._route, span.deadline_s, answered)
+        member = Span(span.request, self._key(number), number, self._route, span.deadline_s, span.priority, answered)
         member.caller = self._caller
         member.lookup = self._lookup
         if self.spec.hedge is not None and hedge < self.spec.hedge.max:

@@ -21,6 +21,7 @@ from simcore.model.scenario import (
 from simcore.reference.attempts import Attempts, Route, Span, amount, chance
 from simcore.reference.cache import owner_of
 from simcore.reference.calls import Join, OneCall
+from simcore.reference.effects import warming
 from simcore.reference.gates import Gates
 from simcore.reference.locks import Lock
 from simcore.reference.replica import Replica, ServiceState
@@ -83,7 +84,8 @@ class Programs:
         return Status.OK
 
     def _compute(self, span: Span, replica: Replica, step: Numbered, spec: CpuStep) -> Waiting:
-        demand_s = amount(spec.cpu, span.key, step.step, Purpose.WORK) * replica.effects.demand
+        demand_s = amount(spec.cpu, span.key, step.step, Purpose.WORK) * warming(replica, self._world.calendar.now)
+        demand_s = demand_s * replica.effects.demand
         if span.lock is not None:
             demand_s = demand_s * replica.effects.hold
         job = span.waits = replica.processor.join(demand_s, span.order, span.number)
@@ -140,7 +142,8 @@ class Programs:
     def _fill(self, span: Span, service: ServiceState, key: int) -> None:
         world = self._world
         owner = owner_of(key, service.eligible())
-        if owner is not None:
+        # health checks may keep a replica in rotation that is down
+        if owner is not None and owner.serving:
             assert service.spec.cache is not None
             owner.shard.fill(key, world.calendar.now + service.spec.cache.ttl_s)
             world.ledger.log(span.request, span.order, Event.FILLED, key)

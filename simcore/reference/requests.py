@@ -13,47 +13,37 @@ from simpy.events import Event as SimpyEvent
 from simcore.codes import Event, Kind, Param, Purpose, Status
 from simcore.model.scenario import Call
 from simcore.reference.attempts import Attempts, Route, Span, chance
+from simcore.reference.balancers import BALANCERS
 from simcore.reference.cache import owner_of
 from simcore.reference.calendar import Entry
 from simcore.reference.gates import Gates
 from simcore.reference.lifecycle import Lifecycle
 from simcore.reference.programs import Programs, Walking
-from simcore.reference.replica import Replica, ServiceState
+from simcore.reference.replica import Replica
+from simcore.reference.threads import Threads
 from simcore.reference.world import World
 from simcore.windows import Tally
-
-
-def choose_round_robin(service: ServiceState, eligible: list[Replica]) -> Replica:
-    """Return the next replica after the one chosen last."""
-    return next((r for r in eligible if r.number > service.last_chosen), eligible[0])
-
-
-def choose_least_outstanding(service: ServiceState, eligible: list[Replica]) -> Replica:
-    """Return the replica with the fewest unanswered attempts, ties to the lowest number."""
-    return min(eligible, key=lambda r: (r.outstanding, r.number))
-
-
-_BALANCERS = {"round_robin": choose_round_robin, "least_outstanding": choose_least_outstanding}
 
 
 class Requests:
     """All attempts of a run on their way."""
 
-    def __init__(self, world: World, attempts: Attempts, lifecycle: Lifecycle) -> None:
+    def __init__(self, world: World, attempts: Attempts, lifecycle: Lifecycle, threads: Threads) -> None:
         self._world = world
         self._attempts = attempts
         self._lifecycle = lifecycle
+        self._threads = threads
         self._entries = [self._route(operation) for operation in range(len(world.scenario.operations))]
         targets = {f"{service}.{name}": i for i, (service, name) in enumerate(world.scenario.operations)}
         calls = map(world.scenario.call_of, range(len(world.scenario.sites)))
         sites = [self._route(targets[call.to], site, call) for site, call in enumerate(calls)]
         self._programs = Programs(world, attempts, Gates(world, attempts, self._send), sites)
 
-    def send_root(self, request: int, key: np.uint64, operation: int) -> Span:
+    def send_root(self, request: int, key: np.uint64, operation: int, priority: int) -> Span:
         """Send a client's request; the client waits for ``answered``."""
         calendar, patience_s = self._world.calendar, self._world.scenario.workload.deadline_s
         deadline_s = math.inf if patience_s is None else calendar.now + patience_s
-        span = Span(request, key, 0, self._entries[operation], deadline_s, calendar.event())
+        span = Span(request, key, 0, self._entries[operation], deadline_s, priority, calendar.event())
         self._send(span)
         return span
 
@@ -109,7 +99,7 @@ class Requests:
             return owner_of(span.lookup, eligible)
         if not eligible:
             return None
-        replica = _BALANCERS[service.spec.balancer](service, eligible)
+        replica = BALANCERS[service.spec.balancer](span, eligible)
         service.last_chosen = replica.number
         return replica
 
@@ -129,17 +119,13 @@ class Requests:
         if replica.threads < replica.service.spec.threads:
             replica.threads += 1
             self._admit(span, replica)
-        elif len(replica.queue) < replica.service.spec.queue:
-            turn = span.waits = Entry(calendar)
-            replica.queue.append(span)
-            replica.refresh_queue()
+        elif self._threads.may_queue(span, replica):
+            turn = self._threads.queue(span, replica)
             self._admit(span, replica)
             yield turn
             span.waits = None
         else:
-            ledger.log(span.request, span.order, Event.REJECTED, replica.number)
-            ledger.count(replica.service.index, Tally.REJECTED)
-            self._attempts.answer(span, Status.REJECTED)
+            self._threads.reject(span, replica, Event.REJECTED)
             return
         self._finish(span, replica, (yield from self._serve(span, replica)))
 
@@ -157,8 +143,7 @@ class Requests:
         return (yield from self._programs.walk(span, replica))
 
     def _finish(self, span: Span, replica: Replica, status: Status) -> None:
-        calendar, ledger = self._world.calendar, self._world.ledger
-        now = calendar.now
+        ledger, now = self._world.ledger, self._world.calendar.now
         if status is Status.OK and span.lookup >= 0:
             span.hit, span.poisoned = replica.shard.lookup(span.lookup, now)
             ledger.log(span.request, span.order, Event.HIT if span.hit else Event.MISS, span.lookup)
@@ -169,21 +154,10 @@ class Requests:
         replica.n_finished += 1
         replica.latency_sum_s += latency_s
         replica.leave(span)
-        replica.leaked_bytes += replica.effects.leak
-        self._lifecycle.check_memory(replica)
+        self._lifecycle.span_finished(replica)
         span.unlock()
-        self._pass_on(replica)
+        self._threads.pass_on(replica)
         self._attempts.answer(span, status)
-
-    def _pass_on(self, replica: Replica) -> None:
-        """Hand a thread to the head of the queue, or free it."""
-        if replica.queue:
-            head = replica.queue.popleft()
-            replica.refresh_queue()
-            assert isinstance(head.waits, Entry)
-            self._world.calendar.enter(head.waits, self._world.calendar.now, Kind.GRANT, head.order, head.number)
-        else:
-            replica.threads -= 1
 
     def _stop(self, span: Span, replica: Replica, _: SimpyEvent) -> None:
         """Cancel an attempt that nobody waits for any more, wherever it is."""
@@ -196,7 +170,7 @@ class Requests:
         self._world.ledger.count(replica.service.index, Tally.FAILED)
         replica.leave(span)
         if span in replica.queue:
-            replica.queue.remove(span)
+            replica.queue.leave(span)
             replica.refresh_queue()
         else:
-            self._pass_on(replica)
+            self._threads.pass_on(replica)
