@@ -36,16 +36,18 @@ class ActionTable:
     """The actions of a scenario, numbered; number 0 is noop. All arrays are (action,)."""
 
     names: tuple[str, ...]  #: such as ``restart(db)``, ``scale(api,+1)``, ``quarantine(db/0)``, ``limit_traffic(0.7)``
+    kinds: tuple[str, ...]  #: rows of ``simcore.model.action_types.ACTIONS``
     code: Ints  #: ``ActionCode``
     service: Ints  #: -1 where there is none
     slot: Ints  #: rank of the replica among those STARTING or UP, -1 where there is none
     amount: Floats
     delay_s: Floats
+    delay_sigma: Floats  #: of the logarithm of the delay; 0: always ``delay_s``
     settle_s: Floats
     cost: Floats
     cooldown_s: Floats
     failure_probability: Floats
-    disruptive: Bools  #: FIELD: restart, limit_traffic below 1, scale down, rollback, quarantine, clear_cache
+    disruptive: Bools  #: whether it can hurt users by itself (``simcore.model.action_types``)
 
     def __len__(self) -> int:
         return len(self.names)

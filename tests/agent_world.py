@@ -60,11 +60,13 @@ def actions() -> ActionTable:
     noop = code == ActionCode.NOOP
     return ActionTable(
         names=tuple(row[0] for row in rows),
+        kinds=tuple(row[0].partition("(")[0] for row in rows),
         code=code,
         service=np.array([row[2] for row in rows], np.int64),
         slot=np.array([row[3] for row in rows], np.int64),
         amount=amount,
         delay_s=np.where(noop, 0.0, 5.0),
+        delay_sigma=np.zeros(len(rows)),
         settle_s=np.where(noop, 0.0, 30.0),
         cost=np.where(noop, 0.0, 0.002),
         cooldown_s=np.where(noop, 0.0, 60.0),

@@ -89,7 +89,7 @@ def test_targets_and_values_of_the_scenario_narrow_the_table() -> None:
     [
         ({"restrat": {}}, "actions.restrat: there is no such action; did you mean 'restart'"),
         ({"restart": {"targets": ["apy"]}}, "there is no service 'apy'; did you mean 'api'"),
-        ({"clear_cache": {"targets": ["api"]}}, "service 'api' is no cache"),
+        ({"clear_cache": {"targets": ["api"]}}, "clear_cache is aimed at a service with a cache, 'api' is none"),
     ],
 )
 def test_an_unknown_action_or_target_is_named(actions: dict[str, Any], message: str) -> None:

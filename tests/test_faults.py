@@ -4,13 +4,14 @@ import pytest
 
 from simcore.codes import Param, Place
 from simcore.errors import FaultError
-from simcore.model.catalogue import NEUTRAL, ONE_SHOT, Aim, targets_of
+from simcore.model.fault_types import NEUTRAL, ONE_SHOT, Aim, targets_of
 from simcore.model.faults import CATALOGUE, FOREVER, Fault, expand, label, parse_fault, parse_time
 from simcore.model.loader import build_scenario, load_scenario
 from simcore.model.modulation import Change
 from simcore.model.scenario import Scenario
 
 SHOP = load_scenario("three_tier")
+CLINIC = load_scenario("clinic")
 API, CACHE, DB = range(3)
 
 
@@ -64,8 +65,8 @@ def test_a_label_is_what_people_write(text: str) -> None:
     ("text", "message"),
     [
         ("latency_spik@db", "there is no fault type 'latency_spik'; did you mean 'latency_spike'? (types: none, lat"),
-        ("net_delay@api:db", "there is no fault type 'net_delay'"),
-        ("net_delay@api:db", "'api:db' is an edge between two services; no fault type is aimed at edges"),
+        ("net_delay@cache:db", "the target must be 'api:cache', 'api:db' or 'clients:api', got 'cache:db'"),
+        ("net_delay@api:db/1", "an edge between two services has no replicas, got 'api:db/1'"),
         ("latency_spike@api:db", "'api:db' is an edge between two services; latency_spike is aimed at a service or"),
         ("latency_spike@dbb", "the target must be 'api', 'cache' or 'db', got 'dbb'; did you mean 'db'?"),
         ("latency_spike@", "the target must be 'api', 'cache' or 'db', got ''"),
@@ -106,7 +107,7 @@ def test_all_mistakes_of_a_fault_are_reported_at_once() -> None:
         start + "crash_loop is aimed at a service or one replica of it: the target must be 'api', 'cache' or 'db', "
         "got 'dbb'; did you mean 'db'?",
         start + "profile of crash_loop must be 'step', 'ramp' or 'pulses', got 'square'",
-        start + "place of crash_loop must be 'node', 'version', 'config' or 'outside', got 'proces'",
+        start + "place of crash_loop must be 'node', 'version', 'config', 'outside' or 'quota', got 'proces'",
     ]
 
 
@@ -192,8 +193,8 @@ def test_a_bad_deploy_changes_the_version_first_and_once() -> None:
 @pytest.mark.parametrize("duration_s", [FOREVER, 77.0])
 def test_changes_are_sorted_and_timed_faults_end_neutral(name: str, duration_s: float) -> None:
     for profile in CATALOGUE[name].profiles:
-        fault = parse_fault(name, SHOP, onset_s=100.0, duration_s=duration_s, severity=0.7, profile=profile)
-        modulations, changes = expand(fault, SHOP, first=2)
+        fault = parse_fault(name, CLINIC, onset_s=100.0, duration_s=duration_s, severity=0.7, profile=profile)
+        modulations, changes = expand(fault, CLINIC, first=2)
         order = [(c.time_s, c.modulation) for c in changes]
         assert order == sorted(set(order))
         assert {c.modulation for c in changes} == set(range(2, 2 + len(modulations)))
@@ -214,8 +215,8 @@ def test_every_fault_type_says_what_it_is(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, kind in CATALOGUE.items() if kind.aim is not Aim.NOTHING])
 def test_more_severity_is_never_milder(name: str) -> None:
     kind = CATALOGUE[name]
-    service = targets_of(kind, SHOP)[0]
-    mild, bad = (dict(kind.effects(strength, SHOP, service)) for strength in (0.3, 0.9))
+    service = targets_of(kind, CLINIC)[0].service
+    mild, bad = (dict(kind.effects(strength, CLINIC, service)) for strength in (0.3, 0.9))
     assert mild.keys() == bad.keys()
     for param in mild:
         if param is Param.CRASH:

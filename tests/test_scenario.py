@@ -130,7 +130,11 @@ def test_a_wrong_number_does_not_hide_a_wrong_name(tmp_path: Path) -> None:
         ("name: shop", "name: 3", "name must be text, got 3"),
         ("threads: 8", "threads: 1.5", "services.api.threads must be a whole number, got 1.5"),
         ("threads: 8", "threads: true", "services.api.threads must be a whole number, got true"),
-        ("threads: 8", "balancer: round_robbin", "must be one of round_robin, least_outstanding, got 'round_robbin'"),
+        (
+            "threads: 8",
+            "balancer: round_robbin",
+            "must be one of round_robin, least_outstanding, random, power_of_two, got 'round_robbin'",
+        ),
         ("threads: 8", "memory: 7", "services.api.memory must be a mapping, got 7"),
         ("threads: 8", "speed: .nan", "services.api.speed must be a finite number, got nan"),
         ("threads: 8", "speed: .inf", "services.api.speed must be a finite number, got inf"),

@@ -27,16 +27,37 @@ def faults() -> None:
 
 
 @click.command(cls=Command, short_help="What an agent may do.")
-@option("--scenario", default="three_tier", metavar="NAME|FILE", help="Whose actions.")
-def actions(scenario: str) -> None:
-    """List the actions that an agent may take in a scenario, with delay, cost and cooldown."""
+@option("--scenario", default=None, metavar="NAME|FILE", help="List what this scenario offers, with delays and costs.")
+def actions(scenario: str | None) -> None:
+    """List the kinds of action: what they do, what they mend; or the actions of a scenario, with delay and cost."""
+    if scenario is not None:
+        _actions_of(scenario)
+        return
+    from simcore.model.action_types import ACTIONS
+
+    for name, kind in ACTIONS.items():
+        click.echo(name)
+        for head, text in (
+            ("does", kind.does),
+            ("mends", kind.mends),
+            ("aimed at", kind.aim.value),
+            ("amount", kind.values.rule.removeprefix("must be ") if kind.values else ""),
+            ("undone by", kind.undone_by),
+            ("disruptive", "yes" if kind.is_disruptive(kind.values.usual[-1] if kind.values else 0.0) else ""),
+        ):
+            if text:
+                click.echo(f"  {head:<11}{text}")
+
+
+def _actions_of(scenario: str) -> None:
     from simcore.env.actions import build_actions
     from simcore.model.loader import load_scenario
 
     table = build_actions(load_scenario(scenario))
-    click.echo(f"{'action':<26}{'delay s':>8}{'settle s':>9}{'cooldown s':>11}{'cost':>8}{'fails':>7}  disruptive")
+    width = max(len(name) for name in table.names) + 2
+    click.echo(f"{'action':<{width}}{'delay s':>8}{'settle s':>9}{'cooldown s':>11}{'cost':>8}{'fails':>7}  disruptive")
     for i, name in enumerate(table.names):
         click.echo(
-            f"{name:<26}{table.delay_s[i]:>8g}{table.settle_s[i]:>9g}{table.cooldown_s[i]:>11g}"
-            f"{table.cost[i]:>8g}{table.failure_probability[i]:>7.0%}  {'yes' if table.disruptive[i] else ''}"
+            f"{name:<{width}}{table.delay_s[i]:>8g}{table.settle_s[i]:>9g}{table.cooldown_s[i]:>11g}"
+            f"{table.cost[i]:>8g}{table.failure_probability[i]:>7.0%}  {'yes' if table.disruptive[i] else ''}".rstrip()
         )

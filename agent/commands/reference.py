@@ -24,6 +24,7 @@ def pages(root: click.Group) -> dict[str, str]:
         "scenario.md": _scenario(),
         "plugins.md": _plugins(),
         "faults.md": _faults(),
+        "actions.md": _actions(),
     }
     note = "<!-- Written by `make docs`; edit the code instead. -->\n\n"
     return {name: note + text.rstrip() + "\n" for name, text in made.items()}
@@ -141,13 +142,43 @@ def _plugins() -> str:
     return "\n".join(lines)
 
 
+def _actions() -> str:
+    from simcore.model.action_types import ACTIONS
+
+    lines = [
+        "# Actions",
+        "",
+        "A scenario lists the kinds that it offers under `actions`, with delay, cost, cooldown and chance of failure;",
+        "`mendsim actions --scenario NAME|FILE` shows what comes of it. An action heals a fault by replacing the place",
+        "that the fault lives in; there is no table of fixes.",
+        "",
+    ]
+    rows = [
+        _row(
+            f"`{name}`",
+            kind.aim.value,
+            kind.does,
+            kind.mends,
+            kind.values.rule.removeprefix("must be ") if kind.values else "",
+            f"`{kind.undone_by}`" if kind.undone_by.partition("(")[0] in ACTIONS else kind.undone_by,
+        )
+        for name, kind in ACTIONS.items()
+    ]
+    return "\n".join(lines + _table(("kind", "aimed at", "does", "mends", "amount", "undone by"), rows))
+
+
 def _faults() -> str:
     from simcore.model.faults import CATALOGUE
+    from simcore.model.loader import load_scenario
+
+    shop = load_scenario("three_tier")
 
     lines = [
         "# Faults",
         "",
-        "Written as `TYPE@TARGET`. A fault lives in a place, and heals when the place is replaced.",
+        "Written as `TYPE@TARGET`, an edge as `TYPE@CALLER:CALLEE` (`clients:api` is the border). A fault lives in a",
+        "place, and heals when the place is replaced. Parameters are those of `simcore.codes.Param`; they take their",
+        "neutral value again when a timed fault ends.",
         "",
     ]
     rows = [
@@ -155,6 +186,7 @@ def _faults() -> str:
             f"`{name}`",
             kind.aim.value,
             kind.mechanism,
+            ", ".join(param.name for param, _ in kind.effects(1.0, shop, 0)).lower(),
             kind.signature,
             kind.fixes,
             ", ".join(f"{place.name.lower()} {share:.0%}" for place, share in kind.places.items()),
@@ -163,7 +195,8 @@ def _faults() -> str:
         for name, kind in CATALOGUE.items()
     ]
     return "\n".join(
-        lines + _table(("type", "aimed at", "mechanism", "signature", "fixes", "lives in", "profiles"), rows)
+        lines
+        + _table(("type", "aimed at", "mechanism", "parameters", "signature", "fixes", "lives in", "profiles"), rows)
     )
 
 

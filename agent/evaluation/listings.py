@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from agent.evaluation.played import Played, less
-from simcore.codes import ActionCode
+from simcore.model.action_types import ACTIONS
 from simcore.model.faults import Fault
 from simcore.telemetry.tables import SCHEMAS, empty, frame
 from simcore.windows import Metric
@@ -150,8 +150,8 @@ def actions(played: Played) -> pl.DataFrame:
     records = sorted(played.episodes.records, key=lambda record: (record.run, record.ordinal))
     rows = []
     for record in records:
-        code, service = ActionCode(int(table.code[record.action])), int(table.service[record.action])
-        valued = code in (ActionCode.SCALE, ActionCode.LIMIT_TRAFFIC)
+        service = int(table.service[record.action])
+        valued = ACTIONS[table.kinds[record.action]].values is not None
         rows.append(
             {
                 "ordinal": record.ordinal,
@@ -159,7 +159,7 @@ def actions(played: Played) -> pl.DataFrame:
                 "decided_s": record.step * played.step_s,
                 "effect_s": record.effect_s,
                 "action": table.names[record.action],
-                "kind": code.name.lower(),
+                "kind": table.kinds[record.action],
                 "service": played.names[service] if service >= 0 else None,
                 "replica": record.replica if record.replica >= 0 else None,
                 "amount": float(table.amount[record.action]) if valued else None,

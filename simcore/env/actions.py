@@ -9,29 +9,19 @@ import numpy as np
 
 from simcore.codes import ActionCode
 from simcore.errors import ActionError, suggest
+from simcore.model.action_types import ACTIONS, NEUTRAL_SETTING, ActionAim, ActionType, services_for
 from simcore.model.scenario import ActionSpec, Scenario
 from simcore.observation import ActionTable, Topology
-
-_NAMES = {code.name.lower(): code for code in ActionCode}
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
     name: str
-    code: ActionCode
+    kind: str
     spec: ActionSpec
     service: int = -1
     slot: int = -1
     amount: float = 0.0
-
-    @property
-    def disruptive(self) -> bool:
-        """Whether it can hurt users by itself (FIELD: disruptive)."""
-        if self.code == ActionCode.LIMIT_TRAFFIC:
-            return self.amount < 1.0
-        if self.code == ActionCode.SCALE:
-            return self.amount < 0.0
-        return self.code not in (ActionCode.NOOP, ActionCode.RELEASE)
 
 
 def n_slots(scenario: Scenario) -> int:
@@ -64,63 +54,74 @@ def build_topology(scenario: Scenario) -> Topology:
 
 
 def build_actions(scenario: Scenario) -> ActionTable:
-    """Return the actions of a scenario: noop first, then by ``ActionCode``, service and value.
+    """Return the actions of a scenario: noop first, then by kind, service and value.
 
-    ``limit_traffic`` always contains its lifting, ``limit_traffic(1)``. A quarantine names the replica by its rank
-    among those STARTING or UP, up to the service's largest number of replicas.
+    What was set can always be put back: ``limit_traffic(1)``, ``set_retry_budget(api,1)``. A quarantine
+    names the replica by its rank among those STARTING or UP, up to the service's largest number of replicas.
 
     Raises
     ------
     ActionError
         If the scenario names an action or a target that there is not.
     """
-    for kind in scenario.actions:
-        if kind not in _NAMES:
-            raise ActionError(f"actions.{kind}: there is no such action{suggest(kind, _NAMES)}")
-    rows = [_Row("noop", ActionCode.NOOP, scenario.actions.get("noop", ActionSpec(cooldown_s=0.0)))]
-    for kind, code in _NAMES.items():
-        if kind in scenario.actions and code != ActionCode.NOOP:
-            rows += _rows(scenario, kind, code, scenario.actions[kind])
+    for name in scenario.actions:
+        if name not in ACTIONS:
+            raise ActionError(f"actions.{name}: there is no such action{suggest(name, ACTIONS)}")
+    rows = [_Row("noop", "noop", scenario.actions.get("noop", ActionSpec(cooldown_s=0.0)))]
+    for name, kind in ACTIONS.items():
+        if name in scenario.actions and name != "noop":
+            rows += _rows(scenario, name, kind, scenario.actions[name])
     specs = [row.spec for row in rows]
     return ActionTable(
         names=tuple(row.name for row in rows),
-        code=np.array([int(row.code) for row in rows], np.int64),
+        kinds=tuple(row.kind for row in rows),
+        code=np.array([int(ACTIONS[row.kind].code) for row in rows], np.int64),
         service=np.array([row.service for row in rows], np.int64),
         slot=np.array([row.slot for row in rows], np.int64),
         amount=np.array([row.amount for row in rows], np.float64),
         delay_s=np.array([spec.delay_s for spec in specs], np.float64),
+        delay_sigma=np.array([spec.delay_sigma for spec in specs], np.float64),
         settle_s=np.array([spec.settle_s for spec in specs], np.float64),
         cost=np.array([spec.cost for spec in specs], np.float64),
         cooldown_s=np.array([spec.cooldown_s for spec in specs], np.float64),
         failure_probability=np.array([spec.failure_probability for spec in specs], np.float64),
-        disruptive=np.array([row.disruptive for row in rows], np.bool_),
+        disruptive=np.array([ACTIONS[row.kind].is_disruptive(row.amount) for row in rows], np.bool_),
     )
 
 
-def _rows(scenario: Scenario, kind: str, code: ActionCode, spec: ActionSpec) -> Iterator[_Row]:
-    if code == ActionCode.LIMIT_TRAFFIC:
-        for amount in dict.fromkeys([*(spec.values or [0.7]), 1.0]):
-            yield _Row(f"limit_traffic({amount:g})", code, spec, amount=amount)
+def _rows(scenario: Scenario, name: str, kind: ActionType, spec: ActionSpec) -> Iterator[_Row]:
+    amounts = _amounts(kind, spec)
+    if kind.aim is ActionAim.SYSTEM:
+        for amount in amounts:
+            yield _Row(f"{name}({amount:g})" if kind.values else name, name, spec, amount=amount)
         return
-    for service, name in _targets(scenario, kind, code, spec):
-        if code == ActionCode.SCALE:
-            for amount in spec.values or [1.0, -1.0]:
-                yield _Row(f"scale({name},{amount:+g})", code, spec, service, amount=amount)
-        elif code in (ActionCode.QUARANTINE, ActionCode.RELEASE):
-            for slot in range(scenario.services[name].replicas.max):
-                yield _Row(f"{kind}({name}/{slot})", code, spec, service, slot)
-        else:
-            yield _Row(f"{kind}({name})", code, spec, service)
+    for service, target in _targets(scenario, name, kind, spec):
+        if kind.aim is ActionAim.REPLICA:
+            for slot in range(scenario.services[target].replicas.max):
+                yield _Row(f"{name}({target}/{slot})", name, spec, service, slot)
+            continue
+        for amount in amounts:
+            value = f",{amount:+g}" if kind.code == ActionCode.SCALE else f",{amount:g}"
+            yield _Row(f"{name}({target}{value if kind.values else ''})", name, spec, service, amount=amount)
 
 
-def _targets(scenario: Scenario, kind: str, code: ActionCode, spec: ActionSpec) -> Iterator[tuple[int, str]]:
-    services = scenario.services
-    for name in spec.targets or ():
-        if name not in services:
-            raise ActionError(f"actions.{kind}.targets: there is no service '{name}'{suggest(name, services)}")
-        if code == ActionCode.CLEAR_CACHE and services[name].cache is None:
-            raise ActionError(f"actions.{kind}.targets: service '{name}' is no cache")
-    for number, (name, service) in enumerate(services.items()):
-        sensible = service.cache is not None or code != ActionCode.CLEAR_CACHE
-        if sensible if spec.targets is None else name in spec.targets:
-            yield number, name
+def _amounts(kind: ActionType, spec: ActionSpec) -> list[float]:
+    """Return the amounts offered; what a setting changes can always be put back."""
+    if kind.values is None:
+        return [kind.amount]
+    back = {ActionCode.LIMIT_TRAFFIC: [1.0]}.get(kind.code, [NEUTRAL_SETTING[kind.setting]] if kind.setting else [])
+    return list(dict.fromkeys([*(spec.values or kind.values.usual), *back]))
+
+
+def _targets(scenario: Scenario, name: str, kind: ActionType, spec: ActionSpec) -> Iterator[tuple[int, str]]:
+    fitting = services_for(kind.aim, scenario)
+    for target in spec.targets or ():
+        if target not in scenario.services:
+            raise ActionError(
+                f"actions.{name}.targets: there is no service '{target}'{suggest(target, scenario.services)}"
+            )
+        if target not in fitting:
+            raise ActionError(f"actions.{name}.targets: {name} is aimed at {kind.aim.value}, '{target}' is none")
+    for number, target in enumerate(scenario.services):
+        if target in (fitting if spec.targets is None else spec.targets):
+            yield number, target

@@ -9,12 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from simcore.codes import ActionCode, ReplicaState
+from simcore.codes import ActionCode, Dist, Purpose, ReplicaState
 from simcore.engines.api import EngineAction
 from simcore.jit import njit
+from simcore.model.action_types import ACTIONS, NEUTRAL_SETTING
 from simcore.model.scenario import Scenario
 from simcore.observation import ActionTable
-from simcore.streams import uniform
+from simcore.samplers import draw
+from simcore.streams import keyed, uniform
 from simcore.windows import ReplicaStat
 
 Floats = npt.NDArray[np.float64]
@@ -26,6 +28,9 @@ _NOOP, _SCALE, _LIMIT = int(ActionCode.NOOP), int(ActionCode.SCALE), int(ActionC
 _QUARANTINE, _RELEASE = int(ActionCode.QUARANTINE), int(ActionCode.RELEASE)
 _ORDINAL, _STATE, _UP = int(ReplicaStat.ORDINAL), int(ReplicaStat.STATE), int(ReplicaState.UP)
 
+#: Index range of the action stream's keys for delays that are drawn; failures are drawn by the ordinals themselves.
+_DELAYS = 2**32
+
 #: What the legality of an action depends on; place: the service, or n_services for the border.
 RULE = np.dtype(
     [
@@ -34,7 +39,9 @@ RULE = np.dtype(
         ("slot", np.int64),
         ("place", np.int64),
         ("group", np.int64),  #: shares a cooldown: the same kind at the same place
+        ("setting", np.int64),  #: what it sets to its amount, -1: nothing
         ("amount", np.float64),
+        ("neutral", np.float64),  #: amount of the setting before anybody changed it
     ]
 )
 
@@ -47,6 +54,7 @@ class Books(NamedTuple):
     ordered: Ints  #: (run, service) replicas
     quarantined: Bools  #: (run, service, ordinal)
     target: Floats  #: (run,) admitted fraction
+    settings: Floats  #: (run, setting) what was set last
 
 
 @njit
@@ -94,6 +102,9 @@ def find_legal(rules, bounds, books, step, replicas, legal):  # type: ignore[no-
             if rule.code == _LIMIT:
                 # raising the admitted fraction undoes something: it waits for no cooldown
                 ready = (ready or rule.amount > books.target[run]) and rule.amount != books.target[run]
+            elif rule.setting >= 0:
+                ready = ready or rule.amount == rule.neutral
+                ready = ready and rule.amount != books.settings[run, rule.setting]
             ok = ready and books.free_at[run, rule.place] <= step
             if ok and rule.code == _SCALE:
                 wanted = books.ordered[run, rule.service] + rule.amount
@@ -128,8 +139,8 @@ class Ledger:
 
     An action occupies its service (``limit_traffic``: the border) from the decision until delay + settle are over;
     the same kind on the same service is legal again after its cooldown, counted from the decision. Raising the
-    admitted fraction undoes something and waits for no cooldown. The operator knows how many replicas were ordered
-    and which are quarantined; which replicas are up is known from the last scrape.
+    admitted fraction and putting a setting back undo something and wait for no cooldown. The operator knows how many
+    replicas were ordered and which are quarantined; which replicas are up is known from the last scrape.
     """
 
     def __init__(self, scenario: Scenario, table: ActionTable, keys: npt.NDArray[np.uint64], n_slots: int) -> None:
@@ -149,7 +160,6 @@ class Ledger:
         services = list(scenario.services.values())
         n_runs, n_services = keys.size, len(services)
         self._table, self._keys, self._step_s = table, keys, scenario.timing.step_s
-        self._busy_steps = np.array([self._steps(s) for s in (table.delay_s + table.settle_s).tolist()])
         self._cooldown_steps = np.array([self._steps(s) for s in table.cooldown_s.tolist()])
         self._rules = np.zeros(len(table), RULE)
         for name in ("code", "service", "slot", "amount"):
@@ -157,6 +167,16 @@ class Ledger:
         self._rules["place"] = np.where(table.service >= 0, table.service, n_services)
         kinds = self._rules["code"] * (n_services + 1) + self._rules["place"]
         self._rules["group"] = np.unique(kinds, return_inverse=True)[1]
+        kinds_of = [ACTIONS[kind] for kind in table.kinds]
+        settings = {
+            (kind.setting, service): NEUTRAL_SETTING[kind.setting]
+            for kind, service in zip(kinds_of, table.service.tolist(), strict=True)
+            if kind.setting
+        }
+        for rule, kind in zip(self._rules, kinds_of, strict=True):
+            at = (kind.setting, int(rule["service"]))
+            rule["setting"] = list(settings).index(at) if at in settings else -1
+            rule["neutral"] = settings.get(at, 0.0)
         self._bounds = np.array([(s.replicas.min, s.replicas.max) for s in services], np.int64)
         self._books = Books(
             free_at=np.zeros((n_runs, n_services + 1), np.int64),
@@ -164,6 +184,7 @@ class Ledger:
             ordered=np.tile(np.array([s.replicas.initial for s in services], np.int64), (n_runs, 1)),
             quarantined=np.zeros((n_runs, n_services, n_slots), np.bool_),
             target=np.ones(n_runs),
+            settings=np.tile(np.array(list(settings.values()), np.float64), (n_runs, 1)),
         )
         self._effect_s = np.full(n_runs, np.inf)
         self._n_actions = np.zeros(n_runs, np.int64)
@@ -207,12 +228,13 @@ class Ledger:
         table, books = self._table, self._books
         code, service, slot = ActionCode(int(table.code[action])), int(table.service[action]), int(table.slot[action])
         amount = float(table.amount[action])
-        books.free_at[run, self._rules["place"][action]] = step + self._busy_steps[action]
         books.ready_at[run, self._rules["group"][action]] = step + self._cooldown_steps[action]
         ordinal = int(self._n_actions[run])
         self._n_actions[run] += 1
         succeeds = bool(uniform(self._keys[run], np.uint64(ordinal)) >= table.failure_probability[action])
-        effect_s = step * self._step_s + float(table.delay_s[action])
+        delay_s = self._delay_s(run, ordinal, action)
+        books.free_at[run, self._rules["place"][action]] = step + self._steps(delay_s + float(table.settle_s[action]))
+        effect_s = step * self._step_s + delay_s
         replica = int(replicas[run, service, slot, ReplicaStat.ORDINAL]) if slot >= 0 else -1
         record = ActionRecord(run, ordinal, step, action, replica, effect_s, succeeds)
         if not succeeds:
@@ -221,9 +243,19 @@ class Ledger:
             books.ordered[run, service] += int(amount)
         elif code == ActionCode.LIMIT_TRAFFIC:
             books.target[run], self._effect_s[run] = amount, effect_s
+        elif self._rules["setting"][action] >= 0:
+            books.settings[run, self._rules["setting"][action]] = amount
         elif code in (ActionCode.QUARANTINE, ActionCode.RELEASE):
             self._shut(run, service, replica, code == ActionCode.QUARANTINE)
         return record, EngineAction(run, code, effect_s, service, replica, amount)
+
+    def _delay_s(self, run: int, ordinal: int, action: int) -> float:
+        """Return the time from the decision to the effect."""
+        mean_s, sigma = float(self._table.delay_s[action]), float(self._table.delay_sigma[action])
+        if sigma == 0.0:
+            return mean_s
+        key = keyed(self._keys[run], _DELAYS + ordinal)
+        return float(draw(int(Dist.LOGNORMAL), mean_s, sigma, key, 0, int(Purpose.WORK)))
 
     def _shut(self, run: int, service: int, replica: int, shut: bool) -> None:
         missing = replica + 1 - self._books.quarantined.shape[2]

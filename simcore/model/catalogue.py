@@ -4,60 +4,19 @@ The names, mechanisms and fixes are those of the field (docs/explanation/model.m
 place it lives in is replaced, or when its time is over; ``fixes`` only says so in words.
 """
 
-__all__ = ["CATALOGUE", "NEUTRAL", "ONE_SHOT", "Aim", "Effects", "FaultType", "targets_of"]
+__all__ = ["CATALOGUE"]
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Mapping
 
 from simcore.codes import Param, Place
+from simcore.model.claims import Claim, Remedy, Sign, Where
+from simcore.model.fault_types import Aim, FaultType
 from simcore.model.scenario import DelayStep, Scenario
 from simcore.model.visits import visits
+from simcore.windows import Metric
 
-#: (strength, scenario, service) -> parameters and the values they take. Strength = severity * level, in (0, 1].
-Effects = Callable[[float, Scenario, int], tuple[tuple[Param, float], ...]]
-
-#: Value of a parameter that does nothing.
-NEUTRAL = {
-    param: 1.0 if param <= Param.TIMEOUT or param in (Param.HOLD, Param.POOL, Param.EDGE_DELAY) else 0.0
-    for param in Param
-}
-
-#: Parameters that act once, at the instant of a change.
-ONE_SHOT = frozenset({Param.FLUSH, Param.POISON, Param.DEPLOY, Param.CONFIG})
-
-
-class Aim(Enum):
-    """What a fault type may be aimed at."""
-
-    SERVICE = "a service or one replica of it"
-    WHOLE_SERVICE = "a service"
-    REPLICA = "one replica of a service"
-    CACHE = "a cache or one replica of it"
-    WORKLOAD = "the workload"
-    NOTHING = "nothing"
-
-
-@dataclass(frozen=True, slots=True)
-class FaultType:
-    """A row of the catalogue."""
-
-    mechanism: str
-    signature: str
-    fixes: str
-    aim: Aim
-    effects: Effects
-    places: Mapping[Place, float]  #: where it lives, with default weights
-    also: frozenset[Place] = field(default_factory=frozenset)  #: where else it may live
-    profiles: tuple[str, ...] = ("step", "ramp", "pulses")  #: the first is the default
-
-    def may_live_in(self, place: Place) -> bool:
-        """Return whether the place makes sense for the type."""
-        return place in self.places or place in self.also
-
-
-_ANYWHERE = frozenset({Place.PROCESS, Place.NODE, Place.VERSION, Place.CONFIG, Place.OUTSIDE})
+_ANYWHERE = frozenset({Place.PROCESS, Place.NODE, Place.VERSION, Place.CONFIG, Place.QUOTA, Place.OUTSIDE})
 #: Not PROCESS: each crash would heal what causes it.
 _SURVIVES = _ANYWHERE - {Place.PROCESS}
 
@@ -89,15 +48,22 @@ def _slow_replica(strength: float, scenario: Scenario, service: int) -> tuple[tu
 
 
 def _memory_leak(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    # Full after one minute at strength 1 and the base rate, after four at 0.25. Collecting ever more garbage costs CPU
+    # before the memory is gone; a service with a collector pays in pauses instead.
+    leak = (Param.LEAK, _leak_bytes(strength, scenario, service, fill_s=60.0))
+    collects = scenario.services[scenario.service_names[service]].gc is not None
+    return (leak,) if collects else (leak, (Param.DEMAND, 1.0 + 0.4 * strength))
+
+
+def _leak_bytes(strength: float, scenario: Scenario, service: int, fill_s: float) -> float:
+    """Return the bytes a span must leave behind for the memory to be full after ``fill_s / strength``."""
     spec = scenario.services[scenario.service_names[service]]
     span_rate = scenario.workload.rate_rps * visits(scenario)[service] / spec.replicas.initial
     free = spec.memory.limit_bytes - spec.memory.base_bytes
-    # Full after one minute at strength 1 and the base rate, after four at 0.25.
-    leak = free / (60.0 / strength * max(span_rate, 1e-3))
+    leak = free / (fill_s / strength * max(span_rate, 1e-3))
     # Two digits, since the sums behind the rate may differ in the last bits between platforms.
     unit = 10.0 ** (math.floor(math.log10(leak)) - 1) if leak >= 100.0 else 1.0
-    # Collecting ever more garbage costs CPU before the memory is gone.
-    return ((Param.LEAK, float(max(1, round(leak / unit) * round(unit)))), (Param.DEMAND, 1.0 + 0.4 * strength))
+    return float(max(1, round(leak / unit) * round(unit)))
 
 
 def _crash_loop(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
@@ -120,6 +86,67 @@ def _cache_poison(strength: float, scenario: Scenario, service: int) -> tuple[tu
     return ((Param.POISON, strength),)
 
 
+def _cpu_throttle(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.CORES, 1.0 - 0.8 * strength),)
+
+
+def _retry_storm(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.SPEED, 1.0 - 0.9 * strength),)
+
+
+def _gc_death_spiral(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.LEAK, _leak_bytes(strength, scenario, service, fill_s=120.0)),)
+
+
+def _pool_exhaustion(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.NETWORK, 1.0 + 299.0 * strength), (Param.DELAY, 1.0 + 49.0 * strength))
+
+
+def _lock_contention(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.HOLD, 1.0 + 9.0 * strength),)
+
+
+def _slow_query(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.DEMAND, 1.0 + 2.0 * strength),)
+
+
+def _hot_key(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.HOT_KEY, 0.9 * strength),)
+
+
+def _net_delay(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.EDGE_DELAY, 1.0 + 299.0 * strength),)
+
+
+def _net_loss(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.LOSS_OUT, 0.3 * strength), (Param.LOSS_BACK, 0.3 * strength))
+
+
+def _partition(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    cut = 0.9 + 0.1 * strength
+    return ((Param.LOSS_OUT, cut), (Param.LOSS_BACK, cut))
+
+
+def _one_way_partition(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.LOSS_BACK, 0.9 + 0.1 * strength),)
+
+
+def _dependency_down(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.OK, 1.0 - strength),)
+
+
+def _config_error(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.CONFIG, 1.0), (Param.TIMEOUT, 1.0 - 0.97 * strength), (Param.POOL, 1.0 - 0.9 * strength))
+
+
+def _expiry(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.OK, 1.0 - strength),)
+
+
+def _noisy_neighbour(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.CORES, 1.0 - 0.7 * strength), (Param.NETWORK, 1.0 + 9.0 * strength))
+
+
 #: Every fault type by name. The mix in which a scenario draws them is the scenario's.
 CATALOGUE: Mapping[str, FaultType] = {
     "none": FaultType(
@@ -139,6 +166,15 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_latency_spike,
         places={Place.PROCESS: 0.7, Place.CONFIG: 0.2, Place.NODE: 0.1},
         also=_ANYWHERE,
+        claim=Claim(
+            (
+                Sign(Metric.P95_S),
+                Sign(Metric.P95_S, Where.CALLERS),
+            ),
+            Remedy("restart"),
+            Remedy("scale"),
+            target="db",
+        ),
     ),
     "error_burst": FaultType(
         mechanism="spans of a service fail with a probability",
@@ -148,6 +184,12 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_error_burst,
         places={Place.PROCESS: 0.5, Place.VERSION: 0.5},
         also=_ANYWHERE,
+        claim=Claim(
+            (Sign(Metric.ERROR_RATE),),
+            Remedy("restart"),
+            Remedy("limit_traffic", Where.SYSTEM, amount=0.7),
+            target="db",
+        ),
     ),
     "cpu_saturation": FaultType(
         mechanism="background load in a service's processes takes cores",
@@ -157,6 +199,15 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_cpu_saturation,
         places={Place.PROCESS: 1.0},
         also=_ANYWHERE,
+        claim=Claim(
+            (
+                Sign(Metric.CPU_UTIL),
+                Sign(Metric.P95_S),
+            ),
+            Remedy("restart"),
+            Remedy("limit_traffic", Where.SYSTEM, amount=0.7),
+            target="front",
+        ),
     ),
     "slow_replica": FaultType(
         mechanism="one replica works slowly, while its health check passes",
@@ -166,6 +217,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_slow_replica,
         places={Place.NODE: 1.0},
         also=_ANYWHERE,
+        claim=Claim((Sign(Metric.P99_S),), Remedy("quarantine"), Remedy("restart"), target="front/0"),
     ),
     "memory_leak": FaultType(
         mechanism="every finished span leaves memory behind and collecting it costs CPU, until the replica is killed",
@@ -175,6 +227,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_memory_leak,
         places={Place.VERSION: 1.0},
         also=_ANYWHERE,
+        claim=Claim((Sign(Metric.MEMORY_FRAC),), Remedy("rollback"), Remedy("restart"), target="db"),
     ),
     "crash_loop": FaultType(
         mechanism="replicas die some seconds after their start, with a growing back-off",
@@ -184,6 +237,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_crash_loop,
         places={Place.VERSION: 1.0},
         also=_SURVIVES,
+        claim=Claim((Sign(Metric.REPLICAS_UP, up=False),), Remedy("rollback"), Remedy("restart"), target="db"),
     ),
     "bad_deploy": FaultType(
         mechanism="a new version is rolled out that needs more CPU and fails more often",
@@ -192,6 +246,15 @@ CATALOGUE: Mapping[str, FaultType] = {
         aim=Aim.WHOLE_SERVICE,
         effects=_bad_deploy,
         places={Place.VERSION: 1.0},
+        claim=Claim(
+            (
+                Sign(Metric.ERROR_RATE),
+                Sign(Metric.P95_S),
+            ),
+            Remedy("rollback"),
+            Remedy("restart"),
+            target="db",
+        ),
     ),
     "traffic_surge": FaultType(
         mechanism="additional requests arrive",
@@ -200,6 +263,15 @@ CATALOGUE: Mapping[str, FaultType] = {
         aim=Aim.WORKLOAD,
         effects=_traffic_surge,
         places={Place.WORKLOAD: 1.0},
+        claim=Claim(
+            (
+                Sign(Metric.P95_S, Where.SYSTEM),
+                Sign(Metric.REQUEST_RATE_RPS, Where.SYSTEM),
+            ),
+            Remedy("scale", Where.ENTRY, amount=3.0),
+            Remedy("restart", Where.ENTRY),
+            load=2.2,
+        ),
     ),
     "cache_flush": FaultType(
         mechanism="all entries of a cache are gone; the misses hit what lies behind it",
@@ -209,6 +281,16 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_cache_flush,
         places={Place.CONTENT: 1.0},
         profiles=("once", "pulses"),
+        claim=Claim(
+            (
+                Sign(Metric.HIT_RATIO, up=False),
+                Sign(Metric.REQUEST_RATE_RPS, Where.BEHIND),
+            ),
+            Remedy("warm_cache"),
+            Remedy("clear_cache"),
+            act_after_s=5.0,
+            judged_s=(5.0, 20.0),
+        ),
     ),
     "cache_poison": FaultType(
         mechanism="a share of a cache's entries turns wrong and never expires",
@@ -218,14 +300,203 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_cache_poison,
         places={Place.CONTENT: 1.0},
         profiles=("once", "pulses"),
+        claim=Claim((Sign(Metric.ERROR_RATE, Where.CALLERS),), Remedy("clear_cache"), Remedy("restart", Where.CALLERS)),
+    ),
+    "cpu_throttle": FaultType(
+        mechanism="the CPU quota of a service shrinks, while its replicas look up",
+        signature="CPU at its quota, p99 up, then p95",
+        fixes="raise_limit, scale",
+        aim=Aim.SERVICE,
+        effects=_cpu_throttle,
+        places={Place.QUOTA: 1.0},
+        also=_ANYWHERE,
+        claim=Claim(
+            (
+                Sign(Metric.CPU_UTIL),
+                Sign(Metric.P95_S),
+            ),
+            Remedy("raise_limit"),
+            Remedy("restart"),
+            target="front",
+        ),
+    ),
+    "noisy_neighbour": FaultType(
+        mechanism="another tenant of the node takes cores and network",
+        signature="CPU at its limit and p95 up on one replica, without a change of its own",
+        fixes="quarantine, failover; a restart does not leave the node",
+        aim=Aim.REPLICA,
+        effects=_noisy_neighbour,
+        places={Place.NODE: 1.0},
+        also=_ANYWHERE,
+        claim=Claim((Sign(Metric.P99_S),), Remedy("quarantine"), Remedy("restart"), target="front/0", load=1.5),
+    ),
+    "slow_query": FaultType(
+        mechanism="a service needs more CPU for the same requests",
+        signature="its p95 and CPU up first, its callers next",
+        fixes="rollback",
+        aim=Aim.SERVICE,
+        effects=_slow_query,
+        places={Place.VERSION: 0.6, Place.CONFIG: 0.4},
+        also=_ANYWHERE,
+        claim=Claim(
+            (
+                Sign(Metric.P95_S),
+                Sign(Metric.CPU_UTIL),
+            ),
+            Remedy("rollback"),
+            Remedy("restart"),
+            target="db",
+        ),
+    ),
+    "retry_storm": FaultType(
+        mechanism="a short loss of capacity; time-outs and retries may keep the overload up when it is over",
+        signature="retries up, goodput down, after the trigger too",
+        fixes="retries off (set_retry_budget), deep shedding, more capacity; not a restart",
+        aim=Aim.SERVICE,
+        effects=_retry_storm,
+        places={Place.OUTSIDE: 1.0},
+        profiles=("step",),
+        duration_s=20.0,
+        claim=Claim(
+            (
+                Sign(Metric.RETRIES),
+                Sign(Metric.ERROR_RATE, Where.SYSTEM),
+            ),
+            Remedy("set_retry_budget", Where.CALLERS, amount=0.0),
+            Remedy("restart"),
+            target="db",
+            load=2.0,
+        ),
+    ),
+    "gc_death_spiral": FaultType(
+        mechanism="memory that stays alive grows; collections get longer and more frequent",
+        signature="memory up, CPU idle in pauses, goodput down",
+        fixes="restart, limit_traffic",
+        aim=Aim.COLLECTING,
+        effects=_gc_death_spiral,
+        places={Place.PROCESS: 1.0},
+        also=_ANYWHERE,
+        claim=Claim(
+            (
+                Sign(Metric.MEMORY_FRAC),
+                Sign(Metric.P99_S),
+            ),
+            Remedy("restart"),
+            Remedy("scale"),
+        ),
+    ),
+    "pool_exhaustion": FaultType(
+        mechanism="answers of a service come late, so that its callers run out of connections",
+        signature="attempts wait for a connection at its callers, its CPU idle",
+        fixes="restart or rollback of the service, resize_pool at its callers",
+        aim=Aim.POOLED,
+        effects=_pool_exhaustion,
+        places={Place.PROCESS: 0.7, Place.CONFIG: 0.3},
+        also=_ANYWHERE,
+        claim=Claim((Sign(Metric.POOL_WAITING, Where.CALLERS),), Remedy("restart"), Remedy("restart", Where.CALLERS)),
+    ),
+    "lock_contention": FaultType(
+        mechanism="the work inside a service's serial sections grows",
+        signature="latency up, CPU low; more replicas do not help",
+        fixes="rollback or restart, limit_traffic",
+        aim=Aim.LOCKING,
+        effects=_lock_contention,
+        places={Place.VERSION: 0.5, Place.PROCESS: 0.5},
+        also=_ANYWHERE,
+        claim=Claim((Sign(Metric.P95_S),), Remedy("rollback"), Remedy("scale")),
+    ),
+    "hot_key": FaultType(
+        mechanism="requests gather on one key of a cache",
+        signature="one shard busy, the others idle",
+        fixes="limit_traffic; more shards do not help",
+        aim=Aim.CACHE,
+        effects=_hot_key,
+        places={Place.WORKLOAD: 1.0},
+        profiles=("step", "pulses"),
+        claim=Claim(
+            (Sign(Metric.P95_S),), Remedy("limit_traffic", Where.SYSTEM, amount=0.5), Remedy("scale"), load=2.0
+        ),
+    ),
+    "net_delay": FaultType(
+        mechanism="the network between two services gets slower",
+        signature="latency up at the caller, not at the callee",
+        fixes="failover if it lives at the node, open_breaker",
+        aim=Aim.EDGE,
+        effects=_net_delay,
+        places={Place.NODE: 0.5, Place.OUTSIDE: 0.5},
+        claim=Claim((Sign(Metric.P95_S, Where.CALLERS),), Remedy("failover"), Remedy("restart"), target="front:db"),
+    ),
+    "net_loss": FaultType(
+        mechanism="messages between two services get lost",
+        signature="time-outs at the caller, callee well",
+        fixes="failover if it lives at the node, open_breaker",
+        aim=Aim.EDGE,
+        effects=_net_loss,
+        places={Place.NODE: 0.5, Place.OUTSIDE: 0.5},
+        claim=Claim((Sign(Metric.TIMEOUTS),), Remedy("failover"), Remedy("restart"), target="front:db"),
+    ),
+    "partition": FaultType(
+        mechanism="next to no message between two services arrives; none at severity 1",
+        signature="every attempt times out, the callee idle",
+        fixes="failover if it lives at the node, open_breaker",
+        aim=Aim.EDGE,
+        effects=_partition,
+        places={Place.NODE: 0.5, Place.OUTSIDE: 0.5},
+        profiles=("step", "pulses"),
+        claim=Claim(
+            (
+                Sign(Metric.TIMEOUTS),
+                Sign(Metric.REQUEST_RATE_RPS, up=False),
+            ),
+            Remedy("failover"),
+            Remedy("restart"),
+            target="front:stock",
+        ),
+    ),
+    "one_way_partition": FaultType(
+        mechanism="requests arrive, next to no answers do; none at severity 1",
+        signature="every attempt times out, the callee busy with retries",
+        fixes="failover if it lives at the node, open_breaker",
+        aim=Aim.EDGE,
+        effects=_one_way_partition,
+        places={Place.NODE: 0.5, Place.OUTSIDE: 0.5},
+        profiles=("step", "pulses"),
+        claim=Claim(
+            (
+                Sign(Metric.TIMEOUTS),
+                Sign(Metric.REQUEST_RATE_RPS),
+            ),
+            Remedy("failover"),
+            Remedy("restart"),
+            target="front:stock",
+        ),
+    ),
+    "dependency_down": FaultType(
+        mechanism="a service beyond our reach fails",
+        signature="its errors up, nothing else changed",
+        fixes="open_breaker, degrade, escalate",
+        aim=Aim.SERVICE,
+        effects=_dependency_down,
+        places={Place.OUTSIDE: 1.0},
+        claim=Claim((Sign(Metric.ERROR_RATE),), Remedy("escalate", Where.SYSTEM), Remedy("restart"), target="advice"),
+    ),
+    "config_error": FaultType(
+        mechanism="time-outs and connection pools of a service are set too small",
+        signature="time-outs and denied attempts at a configuration event",
+        fixes="rollback",
+        aim=Aim.CALLER,
+        effects=_config_error,
+        places={Place.CONFIG: 1.0},
+        claim=Claim((Sign(Metric.ERROR_RATE, Where.SYSTEM),), Remedy("rollback"), Remedy("restart"), target="front"),
+    ),
+    "expiry": FaultType(
+        mechanism="a certificate, name or token of a service runs out",
+        signature="errors at once, whatever the load",
+        fixes="rotate",
+        aim=Aim.WHOLE_SERVICE,
+        effects=_expiry,
+        places={Place.CREDENTIAL: 1.0},
+        profiles=("step",),
+        claim=Claim((Sign(Metric.ERROR_RATE),), Remedy("rotate"), Remedy("restart"), target="stock"),
     ),
 }
-
-
-def targets_of(kind: FaultType, scenario: Scenario) -> tuple[int, ...]:
-    """Return the services a type may hit by number, (-1,) for the workload or nothing."""
-    if kind.aim in (Aim.WORKLOAD, Aim.NOTHING):
-        return (-1,)
-    return tuple(
-        i for i, service in enumerate(scenario.services.values()) if kind.aim is not Aim.CACHE or service.cache
-    )

@@ -5,10 +5,12 @@ __all__ = ["check_references", "check_values"]
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from simcore.codes import ActionCode, Place
+from simcore.codes import Place
 from simcore.errors import suggest
-from simcore.model.catalogue import CATALOGUE, Aim, targets_of
+from simcore.model.action_types import ACTIONS, ActionAim, services_for
+from simcore.model.catalogue import CATALOGUE
 from simcore.model.documents import Mistake, Path
+from simcore.model.fault_types import Aim, targets_of
 from simcore.model.scenario import (
     CachedStep,
     Call,
@@ -151,7 +153,7 @@ def _fault_names(scenario: Scenario) -> Iterator[Mistake]:
             yield Mistake((*path, "type"), rule)
             continue
         kind = CATALOGUE[row.type]
-        legal = [scenario.service_names[k] if k >= 0 else "workload" for k in targets_of(kind, scenario)]
+        legal = [target.written(scenario) for target in targets_of(kind, scenario)]
         if not legal:
             yield Mistake((*path, "type"), f"{row.type} is aimed at {kind.aim.value}, and there is none")
         for k, target in enumerate(row.targets or []):
@@ -169,23 +171,20 @@ def _fault_names(scenario: Scenario) -> Iterator[Mistake]:
 
 
 def _action_names(scenario: Scenario) -> Iterator[Mistake]:
-    known = [code.name.lower() for code in ActionCode]
-    services = scenario.service_names
-    caches = [name for name, service in scenario.services.items() if service.cache]
     for name, spec in scenario.actions.items():
         path: Path = ("actions", name)
-        if name not in known:
-            yield Mistake(path, f"is not a known action; they are {', '.join(known)}{suggest(name, known)}")
+        if name not in ACTIONS:
+            yield Mistake(path, f"is not a known action; they are {', '.join(ACTIONS)}{suggest(name, ACTIONS)}")
             continue
+        aim = ACTIONS[name].aim
+        if aim is ActionAim.SYSTEM and spec.targets is not None:
+            yield Mistake((*path, "targets"), f"must be absent, {name} is aimed at no service")
+            continue
+        legal = services_for(aim, scenario)
+        what = "a service" if aim is ActionAim.REPLICA else aim.value
         for i, target in enumerate(spec.targets or []):
-            if name in ("noop", "limit_traffic"):
-                yield Mistake((*path, "targets"), f"must be absent, {name} is aimed at no service")
-                break
-            legal = caches if name == "clear_cache" else services
             if target not in legal:
-                what = "a service with a cache" if name == "clear_cache" else "a service"
-                rule = f"must name {what}, got '{target}'{suggest(target, legal)}"
-                yield Mistake((*path, "targets", i), rule)
+                yield Mistake((*path, "targets", i), f"must name {what}, got '{target}'{suggest(target, legal)}")
 
 
 def _services(scenario: Scenario) -> Iterator[Mistake]:
@@ -302,14 +301,12 @@ def _faults(scenario: Scenario) -> Iterator[Mistake]:
 def _actions(scenario: Scenario) -> Iterator[Mistake]:
     for name, spec in scenario.actions.items():
         path: Path = ("actions", name, "values")
-        values = spec.values or []
-        if values and name not in ("scale", "limit_traffic"):
+        values, allowed = spec.values or [], ACTIONS[name].values if name in ACTIONS else None
+        if values and allowed is None:
             yield Mistake(path, f"must be absent, {name} has no amounts")
             continue
         for i, value in enumerate(values):
-            if name == "scale" and (value == 0.0 or value != int(value) or abs(value) > 100.0):
-                yield Mistake((*path, i), f"must be a whole number of replicas, not 0, got {value:g}")
-            if name == "limit_traffic" and not 0.0 < value <= 1.0:
-                yield Mistake((*path, i), f"must be an admitted fraction in (0, 1], got {value:g}")
+            if allowed and not allowed.allow(value):
+                yield Mistake((*path, i), f"{allowed.rule}, got {value:g}")
         if len(set(values)) < len(values):
             yield Mistake(path, f"must differ from each other, got {values}")

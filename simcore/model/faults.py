@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from simcore.codes import Place
 from simcore.errors import FaultError, suggest
-from simcore.model.catalogue import CATALOGUE, NEUTRAL, ONE_SHOT, Aim, FaultType, targets_of
+from simcore.model.catalogue import CATALOGUE
+from simcore.model.fault_types import NEUTRAL, NO_CALLER, ONE_SHOT, Aim, FaultType, Target, targets_of
 from simcore.model.modulation import Change, Modulation
 from simcore.model.scenario import FaultDraw, Range, Scenario
 
@@ -29,21 +30,26 @@ class Fault:
     """One fault of one run."""
 
     type: str
-    service: int  #: number; -1: the workload
+    service: int  #: number; of an edge, the callee; -1: the workload
     replica: int  #: ordinal within the service; -1: all
     onset_s: float
     duration_s: float  #: ``FOREVER`` (-1): until fixed
     severity: float  #: in (0, 1]
     profile: str
     place: Place
+    caller: int = NO_CALLER  #: of an edge: the calling service, ``CLIENTS`` (-1), or ``NO_CALLER`` (-2)
+
+    @property
+    def target(self) -> Target:
+        """What it hits."""
+        return Target(self.service, self.caller)
 
 
 def label(fault: Fault, scenario: Scenario) -> str:
     """Return the fault as people write it: ``TYPE@TARGET``."""
     if CATALOGUE[fault.type].aim is Aim.NOTHING:
         return fault.type
-    target = scenario.service_names[fault.service] if fault.service >= 0 else "workload"
-    return f"{fault.type}@{target}" + (f"/{fault.replica}" if fault.replica >= 0 else "")
+    return f"{fault.type}@{fault.target.written(scenario)}" + (f"/{fault.replica}" if fault.replica >= 0 else "")
 
 
 def expand(fault: Fault, scenario: Scenario, first: int = 0) -> tuple[tuple[Modulation, ...], tuple[Change, ...]]:
@@ -63,7 +69,10 @@ def expand(fault: Fault, scenario: Scenario, first: int = 0) -> tuple[tuple[Modu
     """
     kind = CATALOGUE[fault.type]
     params = [param for param, _ in kind.effects(fault.severity, scenario, fault.service)]
-    modulations = tuple(Modulation(param, fault.place, fault.service, fault.replica) for param in params)
+    if kind.aim is Aim.EDGE:
+        modulations = tuple(Modulation(param, fault.place, fault.caller, peer=fault.service) for param in params)
+    else:
+        modulations = tuple(Modulation(param, fault.place, fault.service, fault.replica) for param in params)
     train = all(param in ONE_SHOT for param in params)
     changes = []
     for number, (time_s, level) in enumerate(_levels(fault, scenario)):
@@ -154,23 +163,21 @@ def parse_fault(
     kind = CATALOGUE.get(name)
     if kind is None:
         mistakes.append(f"there is no fault type '{name}'{suggest(name, CATALOGUE)} (types: {', '.join(CATALOGUE)})")
-        if ":" in target:
-            mistakes.append(f"'{target}' is an edge between two services; no fault type is aimed at edges")
     row = next((row for row in scenario.faults.mix if row.type == name), FaultDraw(type=name))
     onset = _onset(onset_s, scenario, mistakes)
-    duration = _duration(duration_s, row, mistakes)
+    duration = _duration(duration_s, row, kind, mistakes)
     strength = _middle(row.severity) if severity is None else severity
     if not 0.0 < strength <= 1.0:
         mistakes.append(f"severity must be > 0 and <= 1, got {strength:g}")
     if kind is not None:
-        service, replica = _aim(kind, name, target if at else None, row, scenario, mistakes)
+        aimed, replica = _aim(kind, name, target if at else None, row, scenario, mistakes)
         shape = profile or row.profile or kind.profiles[0]
         if shape not in kind.profiles:
             mistakes.append(f"profile of {name} must be {_either(kind.profiles)}, got '{shape}'")
         lives = _place(kind, name, place, row, mistakes)
     if mistakes:
         raise FaultError("\n".join(f"fault {text}: {mistake}" for mistake in mistakes))
-    return Fault(name, service, replica, onset, duration, strength, shape, lives)
+    return Fault(name, aimed.service, replica, onset, duration, strength, shape, lives, aimed.caller)
 
 
 def _middle(of: Range) -> float:
@@ -191,9 +198,10 @@ def _either(names: tuple[str, ...] | list[str]) -> str:
     return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]
 
 
-def _duration(given: float | None, row: FaultDraw, mistakes: list[str]) -> float:
+def _duration(given: float | None, row: FaultDraw, kind: FaultType | None, mistakes: list[str]) -> float:
     if given is None:
-        return FOREVER if row.duration_s is None else _middle(row.duration_s)
+        usual = FOREVER if kind is None or kind.duration_s is None else kind.duration_s
+        return usual if row.duration_s is None else _middle(row.duration_s)
     if given != FOREVER and not 0.0 < given <= 1e9:
         mistakes.append(f"duration must be > 0 (or -1: until fixed), got {given:g}")
     return given
@@ -212,32 +220,32 @@ def _place(kind: FaultType, name: str, place: str | None, row: FaultDraw, mistak
 
 def _aim(
     kind: FaultType, name: str, target: str | None, row: FaultDraw, scenario: Scenario, mistakes: list[str]
-) -> tuple[int, int]:
-    """Return service and replica of a target as written (None: left out), noting what is wrong."""
-    services = scenario.service_names
-    legal = [services[i] if i >= 0 else "workload" for i in targets_of(kind, scenario)]
+) -> tuple[Target, int]:
+    """Return the target as written (None: left out) and the replica's ordinal, noting what is wrong."""
+    nowhere = Target(-1), -1
+    legal = {found.written(scenario): found for found in targets_of(kind, scenario)}
     if kind.aim is Aim.NOTHING:
         if target is not None:
             mistakes.append(f"{name} is aimed at nothing, got '{target}'")
-        return -1, -1
+        return nowhere
     if not legal:
         mistakes.append(f"{name} is aimed at {kind.aim.value}, and scenario {scenario.name} has none")
-        return -1, -1
+        return nowhere
     if target is None:
-        target = row.targets[0] if row.targets else legal[0]
-    if ":" in target:
+        target = row.targets[0] if row.targets else next(iter(legal))
+    if ":" in target and kind.aim is not Aim.EDGE:
         mistakes.append(f"'{target}' is an edge between two services; {name} is aimed at {kind.aim.value}")
-        return -1, -1
-    service, slash, ordinal = target.partition("/")
-    if service not in legal:
-        known = "the target must be " + _either(legal)
-        mistakes.append(f"{name} is aimed at {kind.aim.value}: {known}, got '{service}'{suggest(service, legal)}")
-        return -1, -1
-    if service == "workload":
+        return nowhere
+    place, slash, ordinal = target.partition("/")
+    if place not in legal:
+        known = "the target must be " + _either(list(legal))
+        mistakes.append(f"{name} is aimed at {kind.aim.value}: {known}, got '{place}'{suggest(place, legal)}")
+        return nowhere
+    if kind.aim in (Aim.WORKLOAD, Aim.EDGE):
         if slash:
-            mistakes.append(f"the workload has no replicas, got '{target}'")
-        return -1, -1
-    return services.index(service), _ordinal(kind, name, service, ordinal if slash else None, scenario, mistakes)
+            mistakes.append(f"{kind.aim.value} has no replicas, got '{target}'")
+        return legal[place], -1
+    return legal[place], _ordinal(kind, name, place, ordinal if slash else None, scenario, mistakes)
 
 
 def _ordinal(
@@ -246,7 +254,7 @@ def _ordinal(
     if text is None:
         return 0 if kind.aim is Aim.REPLICA else -1
     count = scenario.services[service].replicas.initial
-    if kind.aim is Aim.WHOLE_SERVICE:
+    if kind.aim in (Aim.WHOLE_SERVICE, Aim.CALLER):
         mistakes.append(f"{name} is aimed at {kind.aim.value}, not at one replica, got '{service}/{text}'")
     elif not re.fullmatch(r"[0-9]{1,6}", text) or int(text) >= count:
         mistakes.append(f"the replica of {service} must be a number from 0 to {count - 1}, got '{text}'")

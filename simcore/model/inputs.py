@@ -11,7 +11,8 @@ import numpy as np
 from simcore.codes import Place
 from simcore.engines.api import RunInputs
 from simcore.errors import InputError
-from simcore.model.catalogue import CATALOGUE, Aim, targets_of
+from simcore.model.catalogue import CATALOGUE
+from simcore.model.fault_types import Aim, FaultType, Target, targets_of
 from simcore.model.faults import FOREVER, Fault, expand
 from simcore.model.noise import draw_noise, draw_phase
 from simcore.model.scenario import FaultDraw, Range, Scenario
@@ -109,12 +110,13 @@ def draw_faults(scenario: Scenario, key: np.uint64) -> tuple[Fault, ...]:
         return ()
     row = spec.mix[_weighted([row.weight for row in spec.mix], u(_Draw.ROW))]
     kind = CATALOGUE[row.type]
-    targets = _targets(row, scenario)
-    service = targets[_position(len(targets), u(_Draw.TARGET))]
+    targets = _targets(kind, row, scenario)
+    target = targets[_position(len(targets), u(_Draw.TARGET))]
     replica = -1
     if kind.aim is Aim.REPLICA:
-        count = scenario.services[scenario.service_names[service]].replicas.initial
+        count = scenario.services[scenario.service_names[target.service]].replicas.initial
         replica = _position(count, u(_Draw.REPLICA))
+    usual = FOREVER if kind.duration_s is None else kind.duration_s
     if row.places is None:
         places = list(kind.places.items())
     else:
@@ -122,10 +124,11 @@ def draw_faults(scenario: Scenario, key: np.uint64) -> tuple[Fault, ...]:
     return (
         Fault(
             type=row.type,
-            service=service,
+            service=target.service,
+            caller=target.caller,
             replica=replica,
             onset_s=within(spec.onset_s, _Draw.ONSET),
-            duration_s=FOREVER if row.duration_s is None else within(row.duration_s, _Draw.DURATION),
+            duration_s=usual if row.duration_s is None else within(row.duration_s, _Draw.DURATION),
             severity=within(row.severity, _Draw.SEVERITY),
             profile=row.profile or kind.profiles[0],
             place=places[_weighted([weight for _, weight in places], u(_Draw.PLACE))][0],
@@ -133,11 +136,9 @@ def draw_faults(scenario: Scenario, key: np.uint64) -> tuple[Fault, ...]:
     )
 
 
-def _targets(row: FaultDraw, scenario: Scenario) -> tuple[int, ...]:
-    if row.targets is None:
-        return targets_of(CATALOGUE[row.type], scenario)
-    names = scenario.service_names
-    return tuple(names.index(name) if name in names else -1 for name in row.targets)
+def _targets(kind: FaultType, row: FaultDraw, scenario: Scenario) -> tuple[Target, ...]:
+    legal = targets_of(kind, scenario)
+    return legal if row.targets is None else tuple(t for t in legal if t.written(scenario) in row.targets)
 
 
 def _position(count: int, u: float) -> int:

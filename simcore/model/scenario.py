@@ -451,7 +451,9 @@ class ActionSpec(Spec):
     """One kind of action that an agent may take."""
 
     delay_s: NonNegative = 0.0
-    """From the decision to the effect."""
+    """From the decision to the effect; its mean if it is drawn."""
+    delay_sigma: Annotated[float, Field(ge=0, le=4)] = 0.0
+    """Standard deviation of the logarithm of a lognormal delay; 0: always the same."""
     settle_s: NonNegative = 30.0
     """After the effect, before its outcome is judged."""
     cost: NonNegative = 0.0
@@ -462,7 +464,7 @@ class ActionSpec(Spec):
     targets: Annotated[list[str], Field(min_length=1)] | None = None
     """Services it may be used on; by default every service where it makes sense."""
     values: Annotated[list[float], Field(min_length=1)] | None = None
-    """limit_traffic: admitted fractions offered. scale: replicas added or removed."""
+    """Amounts offered, of the kinds that have one: ``mendsim actions`` says what they mean."""
 
 
 class Observation(Spec):
