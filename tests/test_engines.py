@@ -15,7 +15,7 @@ from simcore.engines.registry import ENGINES, open_session
 from simcore.errors import InputError, RegistryError
 from simcore.model.modulation import Change, Modulation
 from simcore.model.scenario import Scenario
-from simcore.reference import attempts, cache, requests
+from simcore.reference import attempts, balancers, cache
 from simcore.reference.calendar import Calendar
 from simcore.streams import run_key
 from simcore.windows import Total, Windows
@@ -145,8 +145,9 @@ def never_goes_back(log: Log, _: Example, __: list[Windows]) -> None:
 def nothing_ends_twice(log: Log, _: Example, __: list[Windows]) -> None:
     """A span starts and ends once at most; its caller hears one thing of it at most."""
     for events in (
-        [Event.OFFERED], [Event.SENT], [Event.ARRIVED, Event.REFUSED], [Event.STARTED, Event.REJECTED],
-        [Event.FINISHED, Event.KILLED, Event.REJECTED, Event.REFUSED], [Event.REPLIED, Event.TIMED_OUT],
+        [Event.OFFERED], [Event.SENT], [Event.ARRIVED, Event.REFUSED],
+        [Event.STARTED, Event.REJECTED, Event.DROPPED], [Event.REPLIED, Event.TIMED_OUT],
+        [Event.FINISHED, Event.KILLED, Event.REJECTED, Event.REFUSED, Event.DROPPED],
     ):  # fmt: skip
         spans = of(log, *events)["span"]
         assert np.unique(spans).size == spans.size, events
@@ -157,6 +158,7 @@ def nothing_comes_from_nowhere(log: Log, _: Example, __: list[Windows]) -> None:
     for later, earlier in (
         (Event.ARRIVED, Event.SENT), (Event.STARTED, Event.ARRIVED), (Event.FINISHED, Event.STARTED),
         (Event.KILLED, Event.ARRIVED), (Event.REPLIED, Event.SENT), (Event.TIMED_OUT, Event.SENT),
+        (Event.DROPPED, Event.ARRIVED),
     ):  # fmt: skip
         assert np.isin(of(log, later)["span"], of(log, earlier)["span"]).all(), later
 
@@ -169,12 +171,13 @@ def limits_are_kept(log: Log, example: Example, _: list[Windows]) -> None:
     place: dict[int, int] = {}
     running: dict[int, set[int]] = {}
     present: dict[int, set[int]] = {}
-    for row in log[np.isin(log["event"], (Event.ARRIVED, Event.STARTED, Event.FINISHED, Event.KILLED))]:
+    ends = (Event.FINISHED, Event.KILLED, Event.DROPPED)
+    for row in log[np.isin(log["event"], (Event.ARRIVED, Event.STARTED, *ends))]:
         event, span = row["event"], row["span"]
         if span in rejected:
             continue
         at = place.setdefault(span, int(row["aux"]))
-        if event in (Event.FINISHED, Event.KILLED):
+        if event in ends:
             present[at].discard(span)
             running.setdefault(at, set()).discard(span)
             continue
@@ -304,7 +307,7 @@ def test_only_edges_ahead_can_be_advanced_to(engine: str) -> None:
 # --- broken rules are noticed
 
 
-def _first_of_queue_last(service, eligible):  # type: ignore[no-untyped-def]
+def _first_of_queue_last(span, eligible):  # type: ignore[no-untyped-def]
     return min(eligible, key=lambda r: (r.outstanding, -r.number))
 
 
@@ -342,7 +345,7 @@ MUTATIONS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a timeout before a reply of the same instant": _swap(Kind.REPLY, Kind.TIMEOUT),
     "an arrival before a grant": _swap(Kind.GRANT, Kind.ARRIVE),
     "least outstanding: ties to the highest number": lambda m: m.setitem(
-        requests._BALANCERS, "least_outstanding", _first_of_queue_last
+        balancers.BALANCERS, "least_outstanding", _first_of_queue_last
     ),
     "a full cache drops its most recent entry": lambda m: m.setattr(cache.Shard, "fill", _evict_most_recent),
     "first in, first out instead of LRU": lambda m: m.setattr(cache.Shard, "lookup", _fifo_lookup),

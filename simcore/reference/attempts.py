@@ -45,7 +45,7 @@ class Span:
 
     __slots__ = (
         "answered", "arrived_s", "given_up", "hit", "key", "lookup", "network", "number", "operation", "order",
-        "poisoned", "replica", "reply", "request", "service", "timer", "waits",
+        "poisoned", "priority", "replica", "reply", "request", "service", "timer", "waits",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +58,7 @@ class Span:
         self.service = service  #: the callee
         self.operation = operation
         self.network = network
+        self.priority = 0  #: of its request, 0 is the most important
         self.lookup = -1  #: cache key, of a cache lookup
         self.hit = False
         self.poisoned = False

@@ -12,6 +12,7 @@ from simcore.reference.effects import recompute
 from simcore.reference.ledger import NO_REQUEST
 from simcore.reference.lifecycle import Lifecycle
 from simcore.reference.replica import ServiceState
+from simcore.reference.threads import Threads
 from simcore.reference.workload import Workload
 from simcore.reference.world import Influence, World
 
@@ -19,9 +20,10 @@ from simcore.reference.world import Influence, World
 class Changes:
     """Faults and actions of a run."""
 
-    def __init__(self, world: World, lifecycle: Lifecycle, workload: Workload) -> None:
+    def __init__(self, world: World, lifecycle: Lifecycle, threads: Threads, workload: Workload) -> None:
         self._world = world
         self._lifecycle = lifecycle
+        self._threads = threads
         self._workload = workload
         self._n_actions = 0
         for number, change in enumerate(world.inputs.changes):
@@ -101,6 +103,8 @@ class Changes:
         elif action.code is ActionCode.CLEAR_CACHE:
             for replica in service.replicas:
                 replica.shard.clear()
+        elif action.code is ActionCode.CLEAR_QUEUE:
+            self._threads.clear_queues(service)
         elif action.code in (ActionCode.QUARANTINE, ActionCode.RELEASE):
             for replica in service.replicas:
                 if replica.ordinal == action.replica:

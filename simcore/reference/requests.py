@@ -11,10 +11,12 @@ from simpy.events import Event as SimpyEvent
 from simcore.codes import Event, Kind, Purpose, Status
 from simcore.model.scenario import Cached, CachedStep, Call, CallStep, CpuStep, DelayStep, Numbered
 from simcore.reference.attempts import Attempts, Span, amount, chance
+from simcore.reference.balancers import BALANCERS
 from simcore.reference.cache import owner_of
-from simcore.reference.calendar import Entry
+from simcore.reference.effects import warming
 from simcore.reference.lifecycle import Lifecycle
 from simcore.reference.replica import Replica, ServiceState
+from simcore.reference.threads import Threads
 from simcore.reference.world import World
 from simcore.samplers import backoff
 from simcore.streams import child_index, keyed
@@ -22,19 +24,6 @@ from simcore.windows import Tally
 
 Waiting = Generator[SimpyEvent, Any, None]
 Walking = Generator[SimpyEvent, Any, Status]
-
-
-def choose_round_robin(service: ServiceState, eligible: list[Replica]) -> Replica:
-    """Return the next replica after the one chosen last."""
-    return next((r for r in eligible if r.number > service.last_chosen), eligible[0])
-
-
-def choose_least_outstanding(service: ServiceState, eligible: list[Replica]) -> Replica:
-    """Return the replica with the fewest unanswered attempts, ties to the lowest number."""
-    return min(eligible, key=lambda r: (r.outstanding, r.number))
-
-
-_BALANCERS = {"round_robin": choose_round_robin, "least_outstanding": choose_least_outstanding}
 
 
 def skipped(call: Call, step: Numbered, span: Span) -> bool:
@@ -47,18 +36,20 @@ def skipped(call: Call, step: Numbered, span: Span) -> bool:
 class Requests:
     """All attempts of a run on their way."""
 
-    def __init__(self, world: World, attempts: Attempts, lifecycle: Lifecycle) -> None:
+    def __init__(self, world: World, attempts: Attempts, lifecycle: Lifecycle, threads: Threads) -> None:
         self._world = world
         self._attempts = attempts
         self._lifecycle = lifecycle
+        self._threads = threads
         self._targets = {f"{service}.{name}": i for i, (service, name) in enumerate(world.scenario.operations)}
         self._by_name = {service.name: service for service in world.services}
 
-    def send_root(self, request: int, key: np.uint64, operation: int) -> Span:
+    def send_root(self, request: int, key: np.uint64, operation: int, priority: int) -> Span:
         """Send a client's request; the client waits for ``answered``."""
         world = self._world
         service = self._by_name[world.scenario.operations[operation][0]]
         span = Span(request, key, 0, service, operation, world.scenario.network)
+        span.priority = priority
         self._send(span, world.scenario.workload.timeout_s, world.ledger.system)
         return span
 
@@ -88,7 +79,7 @@ class Requests:
             return owner_of(span.lookup, eligible)
         if not eligible:
             return None
-        replica = _BALANCERS[service.spec.balancer](service, eligible)
+        replica = BALANCERS[service.spec.balancer](span, eligible)
         service.last_chosen = replica.number
         return replica
 
@@ -108,17 +99,13 @@ class Requests:
         if replica.threads < replica.service.spec.threads:
             replica.threads += 1
             self._admit(span, replica)
-        elif len(replica.queue) < replica.service.spec.queue:
-            turn = span.waits = Entry(calendar)
-            replica.queue.append(span)
-            replica.refresh_queue()
+        elif self._threads.may_queue(span, replica):
+            turn = self._threads.queue(span, replica)
             self._admit(span, replica)
             yield turn
             span.waits = None
         else:
-            ledger.log(span.request, span.order, Event.REJECTED, replica.number)
-            ledger.count(replica.service.index, Tally.REJECTED)
-            self._attempts.answer(span, Status.REJECTED)
+            self._threads.reject(span, replica, Event.REJECTED)
             return
         self._finish(span, replica, (yield from self._serve(span, replica)))
 
@@ -134,8 +121,7 @@ class Requests:
         return (yield from self._walk(span, replica, self._world.scenario.programs[span.operation]))
 
     def _finish(self, span: Span, replica: Replica, status: Status) -> None:
-        calendar, ledger = self._world.calendar, self._world.ledger
-        now = calendar.now
+        ledger, now = self._world.ledger, self._world.calendar.now
         if status is Status.OK and span.lookup >= 0:
             span.hit, span.poisoned = replica.shard.lookup(span.lookup, now)
             ledger.log(span.request, span.order, Event.HIT if span.hit else Event.MISS, span.lookup)
@@ -146,15 +132,8 @@ class Requests:
         replica.n_finished += 1
         replica.latency_sum_s += latency_s
         replica.leave(span)
-        replica.leaked_bytes += replica.effects.leak
-        self._lifecycle.check_memory(replica)
-        if replica.queue:
-            head = replica.queue.popleft()
-            replica.refresh_queue()
-            assert isinstance(head.waits, Entry)
-            calendar.enter(head.waits, now, Kind.GRANT, head.order, head.number)
-        else:
-            replica.threads -= 1
+        self._lifecycle.span_finished(replica)
+        self._threads.pass_on(replica)
         self._attempts.answer(span, status)
 
     def _walk(self, span: Span, replica: Replica, steps: tuple[Numbered, ...]) -> Walking:
@@ -163,8 +142,8 @@ class Requests:
         for step in steps:
             spec = step.spec
             if isinstance(spec, CpuStep):
-                demand_s = amount(spec.cpu, span.key, step.step, Purpose.WORK) * replica.effects.demand
-                yield replica.processor.join(demand_s, span.order, span.number)
+                demand_s = amount(spec.cpu, span.key, step.step, Purpose.WORK) * warming(replica, calendar.now)
+                yield replica.processor.join(demand_s * replica.effects.demand, span.order, span.number)
                 ledger.log(span.request, span.order, Event.CPU_DONE, step.step)
             elif isinstance(spec, DelayStep):
                 delay_s = amount(spec.delay, span.key, step.step, Purpose.WORK) * replica.effects.delay
@@ -199,7 +178,8 @@ class Requests:
         world = self._world
         service = self._callee(cached)
         owner = owner_of(key, service.eligible())
-        if owner is not None:
+        # health checks may keep a replica in rotation that is down
+        if owner is not None and owner.serving:
             assert service.spec.cache is not None
             owner.shard.fill(key, world.calendar.now + service.spec.cache.ttl_s)
             world.ledger.log(span.request, span.order, Event.FILLED, key)
@@ -219,6 +199,7 @@ class Requests:
                 yield span.waits
             child = Span(span.request, key, number, service, self._targets[call.to], network)
             child.lookup = lookup
+            child.priority = span.priority
             self._send(child, call.timeout_s * replica.effects.timeout, service.index)
             span.waits = child
             status = yield child.answered
