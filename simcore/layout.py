@@ -12,16 +12,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simcore.codes import BalancerCode, Dist, StepCode
+from simcore.codes import BalancerCode, DisciplineCode, Dist, StepCode
 from simcore.eventlog import LOG
 from simcore.jit import rows_of
 from simcore.model.popularity import alias_table
-from simcore.model.scenario import CachedStep, CallStep, CpuStep, DelayStep, Demand, Latency, Numbered, Scenario
+from simcore.model.scenario import (
+    CachedStep,
+    CallStep,
+    CpuStep,
+    DelayStep,
+    Demand,
+    Latency,
+    Numbered,
+    Scenario,
+    Service,
+)
 from simcore.windows import END as END_RECORD
 from simcore.windows import Tally
 
 #: A time that never comes.
 NEVER = 1e300
+
+#: Priorities of requests, 0 the most important.
+PRIORITIES = np.int64(10)
 
 #: ``bad_to`` of a modulation that no rollback has ended.
 NO_VERSION = 2**62
@@ -47,9 +60,23 @@ SERVICE = np.dtype(
         ("base_bytes", "i8"), ("per_span_bytes", "i8"), ("limit_bytes", "i8"), ("leak_bytes", "i8"),
         ("threads", "i8"), ("queue", "i8"), ("balancer", "i8"), ("initial", "i8"),
         ("slots", "i8"), ("n_keys", "i8"), ("first_key", "i8"),
+        ("plain", "i8"),  # queues first come first served, sheds nothing, collects no garbage
     ],
     align=True,
 )  # fmt: skip
+#: How a service's replicas queue, warm up, collect garbage and are checked; a length of 0 where they do not.
+RULES = np.dtype(
+    [
+        ("discipline", "i8"), ("lifo_above", "i8"), ("target_s", "f8"), ("interval_s", "f8"),
+        ("warmup_s", "f8"), ("warmup_factor", "f8"),
+        ("collects", "i8"), ("garbage_bytes", "i8"), ("least_bytes", "i8"), ("share", "f8"),
+        ("pause_s", "f8"), ("pause_s_per_gb", "f8"),
+        ("probe_s", "f8"), ("unhealthy_after", "i8"), ("healthy_after", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+#: The longest queue at which an arrival of a priority is not shed, -1: it never is.
+SHED = np.dtype([("above", "i8")], align=True)
 STEP = np.dtype(
     [
         ("mean", "f8"),
@@ -73,10 +100,13 @@ SITE = np.dtype(
 )  # fmt: skip
 ALIAS = np.dtype([("accept", "f8"), ("alias", "i4")], align=True)
 SEED_KEY = np.dtype([("key", "i4")], align=True)
-ENTRY_CLASS = np.dtype([("cumulative", "f8"), ("operation", "i8"), ("service", "i8"), ("first", "i8")], align=True)
+ENTRY_CLASS = np.dtype(
+    [("cumulative", "f8"), ("operation", "i8"), ("service", "i8"), ("first", "i8"), ("priority", "i8")], align=True
+)
 PLAN = np.dtype(
     [
-        ("services", "i8"), ("steps", "i8"), ("sites", "i8"), ("aliases", "i8"), ("seeds", "i8"), ("classes", "i8"),
+        ("services", "i8"), ("rules", "i8"), ("sheds", "i8"), ("steps", "i8"), ("sites", "i8"), ("aliases", "i8"),
+        ("seeds", "i8"), ("classes", "i8"),
         ("start_s", "f8"), ("step_s", "f8"), ("latency_s", "f8"), ("client_timeout_s", "f8"), ("rate_rps", "f8"),
         ("top", "f8"), ("a", "f8"), ("b", "f8"), ("c", "f8"), ("net_mean", "f8"), ("net_shape", "f8"),
         ("net_dist", "i8"), ("shape", "i8"), ("n_services", "i8"), ("n_rings", "i8"),
@@ -93,6 +123,8 @@ class Plan:
 
     head: Records  #: (1,) PLAN
     services: Records  #: (service,) SERVICE
+    rules: Records  #: (service,) RULES
+    sheds: Records  #: (service * PRIORITIES,) SHED
     steps: Records  #: (pc,) STEP, operations one after the other, each closed by an END step
     sites: Records  #: (site,) SITE
     aliases: Records  #: (entry,) ALIAS, popularity tables one after the other
@@ -101,6 +133,8 @@ class Plan:
 
 
 service_at = rows_of(SERVICE, "services")
+rules_at = rows_of(RULES, "rules")
+shed_at = rows_of(SHED, "sheds")
 step_at = rows_of(STEP, "steps")
 site_at = rows_of(SITE, "sites")
 alias_at = rows_of(ALIAS, "aliases")
@@ -113,7 +147,7 @@ FILL, END = 4, 5
 #: An attempt, and the span that it becomes. Free records are chained through ``q_next``.
 SPAN = np.dtype(
     [
-        ("key", "u8"), ("request", "i8"),
+        ("key", "u8"), ("request", "i8"), ("priority", "i8"),
         ("sent", "f8"), ("arrived", "f8"),  # the attempt at the caller, the span at its replica
         ("parent", "i8"),  # the calling span, CLIENT or NOBODY
         ("child", "i8"),  # the attempt that this span waits for
@@ -145,7 +179,9 @@ REPLICA = np.dtype(
         ("rate", "f8"), ("pace", "f8"), ("alone_pace", "f8"),  # per job; 1 / rate; 1 / speed
         ("n_jobs", "i8"), ("threads", "i8"),  # on the CPU; granted and reserved
         ("in_flight", "i8"), ("outstanding", "i8"),  # spans here; attempts that callers wait for
-        ("queued", "i8"), ("q_head", "i8"), ("q_tail", "i8"),
+        ("queued", "i8"), ("q_head", "i8"), ("q_tail", "i8"), ("last_empty", "f8"),
+        ("rotates", "i8"), ("passed", "i8"), ("missed", "i8"),  # whether the balancer sends to it; checks in a row
+        ("warming", "i8"), ("came_up", "f8"), ("collecting", "i8"), ("garbage", "i8"),
         ("service", "i8"), ("state", "i8"), ("quarantined", "i8"), ("next", "i8"), ("shard", "i8"),
         ("speed", "f8"), ("cores", "f8"), ("demand", "f8"), ("delay", "f8"), ("network", "f8"), ("ok", "f8"),
         ("timeout", "f8"), ("leak", "i8"), ("crash", "f8"),  # effective values
@@ -365,22 +401,36 @@ def _head(scenario: Scenario, n_rings: int, addresses: list[int]) -> Records:
     )  # fmt: skip
 
 
+def _rules(spec: Service) -> tuple[Any, ...]:
+    warmup, gc, health = spec.warmup, spec.gc, spec.health
+    return (
+        int(DisciplineCode[spec.discipline.upper()]), spec.lifo_above, spec.codel.target_s, spec.codel.interval_s,
+        warmup.duration_s if warmup else 0.0, warmup.factor if warmup else 1.0,
+        *((1, gc.garbage_bytes, gc.least_bytes, gc.share, gc.pause_s, gc.pause_s_per_gb) if gc else (0,) * 6),
+        *((health.interval_s, health.unhealthy_after, health.healthy_after) if health else (0.0, 0, 0)),
+    )  # fmt: skip
+
+
 def compile_plan(scenario: Scenario) -> Plan:
     """Compile a scenario into flat arrays."""
     code = _Compiler(scenario)
     sites, tables, keys, n_rings = code.sites()
     services: list[tuple[Any, ...]] = []
     seeds: list[tuple[int]] = []
+    rules, sheds = [], []
     for number, spec in enumerate(scenario.services.values()):
         first_seed = len(seeds)
         seeds += [(key,) for key in code.seeds(number)]
         memory = spec.memory
+        rules.append(_rules(spec))
+        sheds += [(spec.shed_above.get(priority, -1),) for priority in range(PRIORITIES)]
         services.append(
             (
                 spec.cores, spec.speed, spec.startup_s, spec.drain_s, spec.cache.ttl_s if spec.cache else 0.0,
                 memory.base_bytes, memory.per_span_bytes, memory.limit_bytes, memory.leak_bytes,
                 spec.threads, spec.queue, int(BalancerCode[spec.balancer.upper()]), spec.replicas.initial,
                 spec.cache.slots if spec.cache else 0, keys.get(number, 0), first_seed,
+                int(spec.discipline == "fifo" and not spec.shed_above and spec.gc is None),
             )
         )  # fmt: skip
     # added up one by one, since Python's own sum rounds differently from version to version
@@ -392,12 +442,12 @@ def compile_plan(scenario: Scenario) -> Plan:
         reached += entry.weight
         operation = code.operations[entry.operation]
         service = code.services[entry.operation.partition(".")[0]]
-        entries.append((reached / total, operation, service, code.first[operation]))
+        entries.append((reached / total, operation, service, code.first[operation], entry.priority))
     arrays = [
         np.array(rows, dtype)
         for rows, dtype in (
-            (services, SERVICE), (code.steps, STEP), (sites, SITE), (tables, ALIAS), (seeds, SEED_KEY), (entries,
-            ENTRY_CLASS),
+            (services, SERVICE), (rules, RULES), (sheds, SHED), (code.steps, STEP), (sites, SITE), (tables, ALIAS),
+            (seeds, SEED_KEY), (entries, ENTRY_CLASS),
         )
     ]  # fmt: skip
     return Plan(_head(scenario, n_rings, [a.ctypes.data for a in arrays]), *arrays)

@@ -76,7 +76,7 @@ class Arenas:
             "replicas": n_replicas,
             "leaf": 8 * int(lane["groups"]),
             "group": int(lane["groups"]),
-            "control": capacity.control + n_replicas + len(given.changes),
+            "control": capacity.control + n_replicas + len(services) + len(given.changes),
             "streams": 1 + sum(m.param == Param.SURGE for m in given.modulations),
             "mods": len(given.modulations),
             "changes": len(given.changes),

@@ -19,6 +19,7 @@ from simcore.kernels.calendar import (
     set_leaf,
 )
 from simcore.kernels.control import next_candidate, on_action, on_change, on_replica
+from simcore.kernels.health import on_probe
 from simcore.kernels.replica import DRAINING, STARTING, UP, complete_cpu
 from simcore.kernels.requests import arrive, failed, finish, on_reply, on_timeout, send, start, walk
 from simcore.kernels.spans import ARRIVE, CLIENT, FAILED, FINISH, NOTHING, REPLY, SEND, WALK, allocate, note
@@ -58,7 +59,7 @@ _DELAY, _REPLY, _GRANT, _ARRIVE, _RETRY = (
     np.int64(Kind.RETRY),
 )
 _OK = np.int64(Status.OK)
-_FAULT, _ACTION = np.int64(Kind.FAULT), np.int64(Kind.ACTION)
+_FAULT, _ACTION, _PROBE = np.int64(Kind.FAULT), np.int64(Kind.ACTION), np.int64(Kind.PROBE)
 _THIN, _CHOICE, _ADMIT = np.int64(Purpose.THIN), np.int64(Purpose.CHOICE), np.int64(Purpose.ADMIT)
 _NEED_LOG, _NEED_REPLICAS, _NEED_CONTROL = np.int64(Need.LOG), np.int64(Need.REPLICAS), np.int64(Need.CONTROL)
 _A_BUSY, _A_UP, _A_FLIGHT, _A_QUEUE = (
@@ -115,6 +116,7 @@ def on_candidate(plan, lane, now):  # type: ignore[no-untyped-def]
     span = span_at(lane, s)
     span.key = root
     span.request = request
+    span.priority = entry.priority
     span.parent = CLIENT
     span.site = -1
     span.attempt = 0
@@ -169,6 +171,8 @@ def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
         on_change(plan, lane, index, now)
     elif kind == _ACTION:
         on_action(plan, lane, index, now)
+    elif kind == _PROBE:
+        on_probe(plan, lane, index, what)
     else:
         on_replica(plan, lane, index, what, incarnation, now)
     return True

@@ -5,25 +5,28 @@ import numpy as np
 from simcore.codes import BORDER, ActionCode, Down, Event, Kind, Param, Place, Purpose, Status
 from simcore.jit import njit
 from simcore.kernels import cache
-from simcore.kernels.calendar import STREAM_LEAF, disarm, enter, enter_control, leave, next_stream, set_leaf
+from simcore.kernels.calendar import STREAM_LEAF, disarm, enter, leave, next_stream, set_leaf
 from simcore.kernels.replica import (
     DRAINING,
     GONE,
     STARTING,
     UP,
     arm_cpu,
+    enter_replica,
+    next_in_queue,
     pace_up,
     refresh,
     set_in_flight,
     set_queued,
     set_state,
 )
-from simcore.kernels.requests import give_up, put_back
+from simcore.kernels.requests import drop, give_up, put_back
 from simcore.kernels.spans import (
     COME_UP,
     CRASH,
     DELAYED,
     DRAIN_END,
+    GC_END,
     NOBODY,
     ON_CPU,
     OOM,
@@ -43,6 +46,7 @@ from simcore.layout import (
     fleet_at,
     mod_at,
     replica_at,
+    rules_at,
     service_at,
     span_at,
     stack_at,
@@ -64,7 +68,7 @@ _GONE_EV, _FAULT_EV, _ACTION_EV = (
     np.int64(Event.ACTION_DONE),
 )
 _BY_RESTART, _BY_CRASH, _BY_OOM = np.int64(Down.RESTART), np.int64(Down.CRASH), np.int64(Down.OOM)
-_REPLICA, _REPLY = np.int64(Kind.REPLICA), np.int64(Kind.REPLY)
+_REPLY = np.int64(Kind.REPLY)
 _RESET = np.int64(Status.RESET)
 _CRASH_DRAW, _ARRIVAL = np.int64(Purpose.CRASH), np.int64(Purpose.ARRIVAL)
 _SURGE, _FLUSH, _POISON = np.int64(Param.SURGE), np.int64(Param.FLUSH), np.int64(Param.POISON)
@@ -80,15 +84,7 @@ _A_LIMIT, _A_QUARANTINE, _A_RELEASE = (
     np.int64(ActionCode.QUARANTINE),
     np.int64(ActionCode.RELEASE),
 )
-_A_ROLLBACK = np.int64(ActionCode.ROLLBACK)
-
-
-@njit(internal=True)
-def enter_replica(lane, time, at, what):  # type: ignore[no-untyped-def]
-    """Enter an event of a replica under its present incarnation."""
-    r = replica_at(lane, at)
-    enter_control(lane, time, _REPLICA, at, r.entries, what, at, r.incarnation)
-    r.entries += 1
+_A_ROLLBACK, _A_CLEAR_QUEUE = np.int64(ActionCode.ROLLBACK), np.int64(ActionCode.CLEAR_QUEUE)
 
 
 @njit(internal=True)
@@ -159,6 +155,8 @@ def kill(plan, lane, at, cause, now):  # type: ignore[no-untyped-def]
         _kill_span(plan, lane, victim, now)
         victim = _next_victim(lane, at, key, False)
     r.leaked = 0
+    r.garbage = 0
+    r.collecting = 0
     r.n_jobs = 0
     r.v = 0.0
     r.vt = now
@@ -180,6 +178,7 @@ def begin(plan, lane, at, wait_s, now):  # type: ignore[no-untyped-def]
     r.incarnation += 1
     r.oom = 0
     r.born = now
+    r.last_empty = now
     r.version = fleet_at(lane, r.service).version
     set_state(plan, r, STARTING, now)
     refresh(plan, lane, at, now)
@@ -206,6 +205,8 @@ def on_replica(plan, lane, at, what, incarnation, now):  # type: ignore[no-untyp
     if what == COME_UP and r.state == STARTING:
         set_state(plan, r, UP, now)
         note(lane, now, -1, at, _UP_EV, 0)
+        r.came_up = now
+        r.warming = np.int64(rules_at(plan, r.service).warmup_s > 0.0)
         if r.crash > 0.0:
             _crash_entry(lane, at, now)
     elif what == CRASH and r.state == UP and r.crash > 0.0:
@@ -222,6 +223,9 @@ def on_replica(plan, lane, at, what, incarnation, now):  # type: ignore[no-untyp
     elif what == DRAIN_END and r.state == DRAINING:
         kill(plan, lane, at, _BY_RESTART, now)
         _go(plan, lane, at, now)
+    elif what == GC_END and r.collecting:
+        r.collecting = 0
+        refresh(plan, lane, at, now)
 
 
 @njit(internal=True)
@@ -264,7 +268,9 @@ def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def
     r.q_tail = -1
     r.version = fleet.version
     r.born = now
+    r.last_empty = now
     r.state = state
+    r.rotates = np.int64(state == UP)
     r.vt = now
     r.speed = service_at(plan, service).speed
     r.cores = service_at(plan, service).cores
@@ -379,6 +385,8 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
         lane.admitted = action.amount
     elif action.code == _A_ROLLBACK:
         _rollback(plan, lane, service, now)
+    elif action.code == _A_CLEAR_QUEUE:
+        _clear_queue(plan, lane, service, now)
     elif action.code == _A_CLEAR or action.code == _A_QUARANTINE or action.code == _A_RELEASE:
         at = fleet_at(lane, service).first
         while at >= 0:
@@ -389,6 +397,15 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
             elif r.ordinal == action.replica:
                 r.quarantined = 1 if action.code == _A_QUARANTINE else 0
             at = r.next
+
+
+@njit(internal=True)
+def _clear_queue(plan, lane, service, now):  # type: ignore[no-untyped-def]
+    at = fleet_at(lane, service).first
+    while at >= 0:
+        while replica_at(lane, at).q_head >= 0:
+            drop(plan, lane, next_in_queue(lane, at, now), now)
+        at = replica_at(lane, at).next
 
 
 @njit(internal=True)

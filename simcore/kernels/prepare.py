@@ -7,6 +7,7 @@ from simcore.jit import njit
 from simcore.kernels import cache
 from simcore.kernels.calendar import FAN, STREAM_LEAF, enter_control, next_stream, rescan, set_leaf
 from simcore.kernels.control import add_replica, next_candidate
+from simcore.kernels.health import enter_probe
 from simcore.layout import (
     NEVER,
     change_at,
@@ -14,6 +15,7 @@ from simcore.layout import (
     leaf_at,
     replica_at,
     ring_at,
+    rules_at,
     seed_at,
     service_at,
     span_at,
@@ -89,6 +91,8 @@ def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
     for service in range(plan.n_services):
         if service_at(plan, service).slots > 0:
             _fill_cache(plan, lane, service, plan.start_s)
+        if rules_at(plan, service).probe_s > 0.0:
+            enter_probe(plan, lane, service, 1)
     stream_at(lane, 0).time = plan.start_s
     stream_at(lane, 0).first_s = plan.start_s
     next_candidate(lane, 0)

@@ -10,8 +10,19 @@ from simcore.codes import BORDER, Event, Kind, Purpose, Status, StepCode
 from simcore.jit import njit
 from simcore.kernels import cache
 from simcore.kernels.cache import HIT, MISS, POISONED
-from simcore.kernels.calendar import alone, arm, disarm, enter, enter_control, leave
-from simcore.kernels.replica import DRAINING, UP, join_cpu, next_in_queue, pick, queue_up, set_in_flight
+from simcore.kernels.calendar import alone, arm, disarm, enter, leave
+from simcore.kernels.collector import litter, warmup_factor
+from simcore.kernels.queues import sheds, take_off, too_late
+from simcore.kernels.replica import (
+    DRAINING,
+    UP,
+    enter_replica,
+    join_cpu,
+    next_in_queue,
+    pick,
+    queue_up,
+    set_in_flight,
+)
 from simcore.kernels.spans import (
     ARRIVE,
     BACK,
@@ -39,7 +50,6 @@ from simcore.kernels.spans import (
 from simcore.layout import (
     END,
     FILL,
-    Need,
     alias_at,
     replica_at,
     service_at,
@@ -57,8 +67,9 @@ _SENT, _ARRIVED, _REJECTED_EV, _REFUSED_EV = (
     np.int64(Event.REJECTED),
     np.int64(Event.REFUSED),
 )
-_STARTED, _HIT_EV, _MISS_EV, _FILLED = (
+_STARTED, _DROPPED, _HIT_EV, _MISS_EV, _FILLED = (
     np.int64(Event.STARTED),
+    np.int64(Event.DROPPED),
     np.int64(Event.HIT),
     np.int64(Event.MISS),
     np.int64(Event.FILLED),
@@ -78,7 +89,7 @@ _DELAY, _REPLY, _GRANT, _ARRIVE = (
     np.int64(Kind.GRANT),
     np.int64(Kind.ARRIVE),
 )
-_RETRY, _REPLICA = np.int64(Kind.RETRY), np.int64(Kind.REPLICA)
+_RETRY = np.int64(Kind.RETRY)
 _WORK, _CHOICE, _OUT, _BACK = (
     np.int64(Purpose.WORK),
     np.int64(Purpose.CHOICE),
@@ -88,7 +99,6 @@ _WORK, _CHOICE, _OUT, _BACK = (
 _ERROR_DRAW, _JITTER, _POPULARITY = np.int64(Purpose.ERROR), np.int64(Purpose.JITTER), np.int64(Purpose.POPULARITY)
 _CPU_STEP, _DELAY_STEP, _CALL_STEP = np.int64(StepCode.CPU), np.int64(StepCode.DELAY), np.int64(StepCode.CALL)
 _FILL_STEP, _END_STEP = FILL, END
-_CONTROL = np.int64(Need.CONTROL)
 
 
 @njit(inline=True, internal=True)
@@ -99,6 +109,7 @@ def new_child(plan, lane, parent, site, attempt):  # type: ignore[no-untyped-def
     caller = span_at(lane, parent)
     span.key = mix(caller.key, child_index(site, attempt))
     span.request = caller.request
+    span.priority = caller.priority
     span.parent = parent
     span.site = site
     span.attempt = attempt
@@ -120,13 +131,13 @@ def send(plan, lane, s, now):  # type: ignore[no-untyped-def]
         if call.cached:
             at = cache.owner(lane, service, span.cache_key)
         else:
-            at = pick(plan, lane, service)
+            at = pick(plan, lane, service, span.key)
         row = service
         timeout = call.timeout_s * replica_at(lane, span_at(lane, span.parent).replica).timeout
         ring = call.ring
         dist, mean, shape = call.net_dist, call.net_mean, call.net_shape
     else:
-        at = pick(plan, lane, service)
+        at = pick(plan, lane, service, span.key)
         row = plan.n_services
         timeout = plan.client_timeout_s
         ring = 0
@@ -192,10 +203,7 @@ def check_memory(plan, lane, at, now):  # type: ignore[no-untyped-def]
     if service.base_bytes + service.per_span_bytes * r.in_flight + r.leaked <= service.limit_bytes or r.oom:
         return
     r.oom = 1
-    enter_control(lane, now, _REPLICA, at, r.entries, OOM, at, r.incarnation)
-    r.entries += 1
-    if lane.n_control + lane.n_replicas + 4 > lane.control_cap:
-        lane.need |= _CONTROL
+    enter_replica(lane, now, at, OOM)
 
 
 @njit(inline=True, internal=True)
@@ -227,7 +235,9 @@ def arrive(plan, lane, s, now):  # type: ignore[no-untyped-def]
         set_in_flight(r, r.in_flight + 1, now)
         check_memory(plan, lane, at, now)
         return start(lane, s, now)
-    if r.queued < service_at(plan, span.service).queue:
+    if r.queued < service_at(plan, span.service).queue and (
+        service_at(plan, span.service).plain or not sheds(plan, lane, s, at)
+    ):
         span.state = QUEUED
         queue_up(lane, at, s, now)
         set_in_flight(r, r.in_flight + 1, now)
@@ -256,7 +266,10 @@ def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
         step = step_at(plan, span.pc)
         kind = step.kind
         if kind == _CPU_STEP:
-            demand = draw(step.dist, step.mean, step.shape, span.key, step.number, _WORK) * replica_at(lane, at).demand
+            demand = draw(step.dist, step.mean, step.shape, span.key, step.number, _WORK)
+            if replica_at(lane, at).warming:
+                demand = demand * warmup_factor(plan, lane, at, now)
+            demand = demand * replica_at(lane, at).demand
             span.state = ON_CPU
             join_cpu(plan, lane, at, s, demand, now)
             return NOTHING, s, _OK
@@ -271,7 +284,8 @@ def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
         if kind == _FILL_STEP:
             cache_key = cache_key_of(plan, call, span.key, step.number)
             holder = cache.owner(lane, call.service, cache_key)
-            if holder >= 0:
+            # health checks may trust a replica that is down
+            if holder >= 0 and replica_at(lane, holder).state == UP:
                 note(lane, now, span.request, span.key, _FILLED, cache_key)
                 cached = service_at(plan, call.service)
                 cache.fill(lane, replica_at(lane, holder).shard, cache_key, now + cached.ttl_s, cached.slots)
@@ -285,6 +299,35 @@ def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
             cache_key = cache_key_of(plan, call, span.key, step.number)
             span_at(lane, child).cache_key = cache_key
         return SEND, child, _OK
+
+
+@njit(internal=True)
+def drop(plan, lane, s, now):  # type: ignore[no-untyped-def]
+    """Throw out a span that was taken off its queue."""
+    span = span_at(lane, s)
+    note(lane, now, span.request, span.key, _DROPPED, span.replica)
+    r = replica_at(lane, span.replica)
+    set_in_flight(r, r.in_flight - 1, now)
+    tally_at(lane, span.service).rejected += 1
+    if span.parent == NOBODY:
+        release(lane, s)
+    else:
+        enter(lane, put_back(plan, lane, s, _REJECTED, now), _REPLY, span.key, s)
+
+
+@njit(internal=True)
+def pass_on(plan, lane, at, now):  # type: ignore[no-untyped-def]
+    """Hand a thread that has become free to a queued span, or free it."""
+    r = replica_at(lane, at)
+    while r.q_head >= 0:
+        s = take_off(plan, lane, at, now)
+        if too_late(plan, lane, s, at, now):
+            drop(plan, lane, s, now)
+            continue
+        span_at(lane, s).state = RESERVED
+        enter(lane, now, _GRANT, span_at(lane, s).key, s)
+        return
+    r.threads -= 1
 
 
 @njit(inline=True, internal=True)
@@ -308,8 +351,13 @@ def finish(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     r.finished += 1
     set_in_flight(r, r.in_flight - 1, now)
     r.leaked += r.leak
+    plain = service_at(plan, r.service).plain
+    if not plain:
+        litter(plan, lane, at, now)
     check_memory(plan, lane, at, now)
-    if r.q_head >= 0:
+    if not plain:
+        pass_on(plan, lane, at, now)
+    elif r.q_head >= 0:
         waiting = next_in_queue(lane, at, now)
         span_at(lane, waiting).state = RESERVED
         enter(lane, now, _GRANT, span_at(lane, waiting).key, waiting)

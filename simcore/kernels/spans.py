@@ -16,7 +16,7 @@ CLIENT, NOBODY = -1, -2
 FREE, OUT, QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BACK, UNSENT = -1, 0, 1, 2, 3, 4, 5, 6, 7
 
 #: What a control entry of a replica does.
-RESTART, COME_UP, CRASH, OOM, DRAIN_END = np.arange(5)
+RESTART, COME_UP, CRASH, OOM, DRAIN_END, GC_END = np.arange(6)
 
 _SPANS, _ENDS = np.int64(Need.SPANS), np.int64(Need.ENDS)
 
