@@ -127,6 +127,7 @@ class Param(IntEnum):
     EDGE_DELAY = 16  #: x network latency between a caller's service and a callee's
     LOSS_OUT = 17  #: + probability that a message from caller to callee is lost
     LOSS_BACK = 18  #: + probability that a message from callee to caller is lost
+    HOT_KEY = 19  #: + share of a cache's lookups that go to one key
 
 
 #: Parameters of an edge between two services.
@@ -142,7 +143,9 @@ class Place(IntEnum):
     CONFIG = 3  #: the configuration of the service: gone with a rollback
     CONTENT = 4  #: what the cache holds
     WORKLOAD = 5  #: the users
-    OUTSIDE = 6  #: beyond the reach of every action
+    OUTSIDE = 6  #: beyond the reach of every action but escalation
+    QUOTA = 7  #: the service's resource limits: gone once they are raised
+    CREDENTIAL = 8  #: certificates, tokens, names: gone once they are rotated
 
 
 class ActionCode(IntEnum):
@@ -161,6 +164,12 @@ class ActionCode(IntEnum):
     CLOSE_BREAKER = 10
     RESIZE_POOL = 11  #: amount = multiple of the configured sizes of a service's pools
     CLEAR_QUEUE = 12  #: whatever queues for a thread of the service is rejected
+    RAISE_LIMIT = 13  #: new resource limits for the service
+    ROTATE = 14  #: new credentials for the service
+    FAILOVER = 15  #: the service moves to other nodes, all replicas at once
+    WARM_CACHE = 16  #: the most popular keys are loaded
+    DEGRADE = 17  #: amount = 1: optional calls of the service are left out, 0: no longer
+    ESCALATE = 18  #: somebody repairs whatever is broken
 
 
 class Purpose(IntEnum):

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from simcore.codes import ActionCode, Param, Place
+from simcore.codes import EDGE, ActionCode, Param, Place
 from simcore.engines.api import EngineAction, RunInputs
 from simcore.model.modulation import Change, Modulation
 from simcore.model.scenario import Scenario
@@ -19,6 +19,9 @@ Draw = st.DrawFn
 _ATTEMPTS = 1500
 #: Requests of one run.
 _REQUESTS = 400
+
+#: Which groups of mechanics are drawn: how calls are made, how replicas work, what further changes there are.
+FEATURES = frozenset({"calls", "replicas", "changes"})
 
 _OPERATIONS = ("get", "put")
 _FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 3.0)
@@ -37,7 +40,22 @@ _VALUES: dict[Param, tuple[float, ...]] = {
     Param.POISON: (0.0, 0.5, 1.0),
     Param.DEPLOY: (0.0, 1.0),
     Param.CONFIG: (0.0, 1.0),
+    Param.HOLD: _FACTORS,
+    Param.POOL: (0.0, 0.5, 1.0, 3.0),
+    Param.EDGE_DELAY: _FACTORS,
+    Param.LOSS_OUT: (0.0, 0.3, 1.0),
+    Param.LOSS_BACK: (0.0, 0.3, 1.0),
+    Param.HOT_KEY: (0.0, 0.5, 1.0),
 }
+
+
+def _feature_of(code: ActionCode) -> str:
+    """Return the group of mechanics that an action belongs to."""
+    if code <= ActionCode.ROLLBACK:
+        return ""
+    if code > ActionCode.CLEAR_QUEUE:
+        return "changes"
+    return "replicas" if code is ActionCode.CLEAR_QUEUE else "calls"
 
 
 @dataclass(frozen=True)
@@ -73,8 +91,36 @@ def _latency(draw: Draw) -> dict[str, Any]:
     return _amount(draw, 0.0, 0.0, 0.015625, 0.05)
 
 
-def _call(draw: Draw, to: str) -> dict[str, Any]:
+def _maybe(draw: Draw, feature: str, value: dict[str, Any]) -> dict[str, Any] | None:
+    """Draw whether a part is there, if its group of mechanics is on."""
+    return value if feature in FEATURES and pick(draw, False, False, True) else None
+
+
+def _gates(draw: Draw) -> dict[str, Any]:
+    """Draw what stands between a caller and its callee."""
+    if "calls" not in FEATURES:
+        return {}
+    window = pick(draw, 1, 2, 4)
     return {
+        "loss": pick(draw, 0.0, 0.0, 0.0, 0.2, 1.0),
+        "breaker": _maybe(
+            draw,
+            "calls",
+            {
+                "window": window,
+                "min_calls": draw(st.integers(1, window)),
+                "failure_rate": pick(draw, 0.25, 0.5, 1.0),
+                "open_s": pick(draw, 0.125, 0.5, 1.0),
+                "probes": pick(draw, 1, 2),
+            },
+        ),
+        "retry_budget": _maybe(draw, "calls", {"rate_per_s": pick(draw, 0.0, 1.0, 4.0), "burst": pick(draw, 1.0, 2.5)}),
+        "hedge": _maybe(draw, "calls", {"after_s": pick(draw, 0.0, 0.0625, 0.1), "max": pick(draw, 1, 2)}),
+    }
+
+
+def _call(draw: Draw, to: str) -> dict[str, Any]:
+    return _gates(draw) | {
         "to": to,
         "probability": pick(draw, 1.0, 1.0, 0.5, 0.0),
         "timeout_s": pick(draw, 0.03125, 0.125, 0.25, 0.4, 5.0),
@@ -87,10 +133,18 @@ def _call(draw: Draw, to: str) -> dict[str, Any]:
     }
 
 
-def _step(draw: Draw, targets: list[str], caches: list[str], room: int) -> dict[str, Any]:
+def _step(draw: Draw, targets: list[str], caches: list[str], room: int, locked: bool = False) -> dict[str, Any]:
     """Draw a step that calls only what comes later; ``room`` bounds the nesting."""
     kinds = ["cpu", "delay"] + ["call"] * 2 * bool(targets) + ["cached"] * 2 * bool(caches and room)
+    if "calls" in FEATURES:
+        kinds += ["lock"] * (room > 0 and not locked) + ["parallel"] * bool(targets)
     kind = pick(draw, *kinds)
+    if kind == "lock":
+        inner = [_step(draw, targets, caches, room - 1, locked=True) for _ in range(pick(draw, 0, 1, 2))]
+        return {"lock": {"name": pick(draw, "a", "a", "b"), "steps": inner}}
+    if kind == "parallel":
+        branches = [_call(draw, pick(draw, *targets)) for _ in range(pick(draw, 1, 2, 3))]
+        return {"parallel": {"branches": branches, "fail_fast": draw(st.booleans())}}
     if kind == "cpu":
         return {"cpu": _amount(draw, 0.0, 0.03125, 0.0625, 0.1)}
     if kind == "delay":
@@ -99,19 +153,74 @@ def _step(draw: Draw, targets: list[str], caches: list[str], room: int) -> dict[
         return {"call": _call(draw, pick(draw, *targets))}
     cached = _call(draw, pick(draw, *caches))
     cached["keys"] = {"count": pick(draw, 1, 3, 8), "zipf": pick(draw, 0.0, 1.0, 2.5)}
-    cached["steps"] = [_step(draw, targets, caches, room - 1) for _ in range(pick(draw, 0, 1, 2))]
+    cached["steps"] = [_step(draw, targets, caches, room - 1, locked) for _ in range(pick(draw, 0, 1, 2))]
     return {"cached": cached}
+
+
+def _callees(steps: list[dict[str, Any]]) -> set[str]:
+    """Return the services that the steps call."""
+    found: set[str] = set()
+    for step in steps:
+        calls = [step[kind] for kind in ("call", "cached") if kind in step] + step.get("parallel", {}).get(
+            "branches", []
+        )
+        found |= {call["to"].partition(".")[0] for call in calls}
+        found |= _callees(step.get("cached", step.get("lock", {})).get("steps", []))
+    return found
+
+
+def _pools(draw: Draw, programs: dict[str, Any]) -> dict[str, Any]:
+    callees = sorted({callee for program in programs.values() for callee in _callees(program["steps"])})
+    return {
+        callee: {"size": pick(draw, 0, 1, 1, 2), "queue": pick(draw, 0, 1, 20), "wait_s": pick(draw, 0.0625, 0.2, 2.0)}
+        for callee in callees
+        if "calls" in FEATURES and pick(draw, False, True)
+    }
+
+
+def _replica_mechanics(draw: Draw) -> dict[str, Any]:
+    """Draw how the replicas of a service queue, warm up, collect garbage and are looked after."""
+    if "replicas" not in FEATURES:
+        return {}
+    discipline = pick(draw, "fifo", "lifo", "codel")
+    own = {
+        "fifo": {},
+        "lifo": {"lifo_above": pick(draw, 0, 1, 2)},
+        "codel": {"codel": {"target_s": pick(draw, 0.0, 0.0625), "interval_s": pick(draw, 0.0625, 0.3)}},
+    }
+    garbage = {
+        "garbage_bytes": pick(draw, 1, 20),
+        "share": pick(draw, 0.0, 0.1, 0.5),
+        "least_bytes": pick(draw, 1, 30, 100),
+        "pause_s": pick(draw, 0.0, 0.0625, 0.2),
+        "pause_s_per_gb": pick(draw, 0.0, 1e7),
+    }
+    probes = {
+        "interval_s": pick(draw, 0.25, 0.3, 1.0),
+        "unhealthy_after": pick(draw, 1, 2),
+        "healthy_after": pick(draw, 1, 2),
+    }
+    return {
+        "discipline": discipline,
+        **own[discipline],
+        "shed_above": pick(draw, {}, {}, {1: 0}, {0: 1, 1: 0}),
+        "health": _maybe(draw, "replicas", probes),
+        "warmup": _maybe(draw, "replicas", {"duration_s": pick(draw, 0.5, 3.0), "factor": pick(draw, 1.0, 3.0)}),
+        "gc": _maybe(draw, "replicas", garbage),
+    }
 
 
 def _service(draw: Draw, programs: dict[str, Any], cache: bool) -> dict[str, Any]:
     initial = pick(draw, 1, 1, 2, 3)
-    return {
+    balancers = ["round_robin", "least_outstanding"] + ["random", "power_of_two"] * ("replicas" in FEATURES)
+    return _replica_mechanics(draw) | {
         "replicas": {"initial": initial, "min": 1, "max": initial + pick(draw, 0, 1, 3)},
         "threads": pick(draw, 1, 1, 2, 4),
         "cores": pick(draw, 0.5, 1.0, 2.0),
         "speed": pick(draw, 0.5, 1.0, 1.25),
         "queue": pick(draw, 0, 1, 3, 50),
-        "balancer": pick(draw, "round_robin", "least_outstanding"),
+        "pools": _pools(draw, programs),
+        "balancer": pick(draw, *balancers),
         "startup_s": pick(draw, 0.0, 0.125, 0.7),
         "drain_s": pick(draw, 0.0, 0.25, 1.0),
         "memory": {
@@ -129,9 +238,13 @@ def _weight(steps: list[dict[str, Any]], weights: dict[str, int]) -> int:
     """Return how many attempts a walk through the steps makes at most."""
     total = 0
     for step in steps:
-        call = step.get("call") or step.get("cached")
-        if call:
-            total += (1 + call["retries"]) * weights[call["to"]] + _weight(call.get("steps", []), weights)
+        calls = [step[kind] for kind in ("call", "cached") if kind in step] + step.get("parallel", {}).get(
+            "branches", []
+        )
+        for call in calls:
+            members = 1 + (call.get("hedge") or {"max": 0})["max"]
+            total += (1 + call["retries"]) * members * weights[call["to"]] + _weight(call.get("steps", []), weights)
+        total += _weight(step.get("lock", {}).get("steps", []), weights)
     return total
 
 
@@ -151,6 +264,8 @@ def _services(draw: Draw) -> tuple[dict[str, Any], dict[str, int]]:
             leaf = cache and pick(draw, True, True, False)
             steps = [_step(draw, [] if leaf else targets, [] if leaf else caches, 2) for _ in range(n_steps)]
             programs[operation] = {"steps": steps}
+            if "calls" in FEATURES:
+                programs[operation]["cancellable"] = draw(st.booleans())
             weights[f"{name}.{operation}"] = 1 + _weight(steps, weights)
         services[name] = _service(draw, programs, cache)
         targets += [f"{name}.{operation}" for operation in programs]
@@ -168,7 +283,15 @@ def _workload(draw: Draw, weights: dict[str, int], span_s: float) -> dict[str, A
     fitting = [rate for rate in (1.0, 2.0, 4.0, 8.0, 13.0, 16.0, 32.0, 64.0) if rate * span_s <= most]
     return {
         "rate_rps": pick(draw, *(fitting[-3:] or [1.0])),
-        "entries": [{"operation": name, "weight": pick(draw, 1.0, 0.5)} for name in chosen],
+        "entries": [
+            {
+                "operation": name,
+                "weight": pick(draw, 1.0, 0.5),
+                "priority": pick(draw, 0, 1, 2) if "replicas" in FEATURES else 0,
+            }
+            for name in chosen
+        ],
+        "deadline_s": pick(draw, None, None, 0.25, 1.0) if "calls" in FEATURES else None,
         "timeout_s": pick(draw, 0.25, 0.5, 3.0),
         "arrivals": pick(draw, "grid", "grid", "poisson"),
         "shape": pick(draw, "constant", "constant", "sinusoidal", "step", "burst"),
@@ -198,12 +321,26 @@ def scenarios(draw: Draw) -> Scenario:
     )
 
 
+def _needs(param: Param) -> str:
+    """Return the group of mechanics that a parameter belongs to."""
+    if param is Param.HOT_KEY:
+        return "changes"
+    return "calls" if param > Param.CONFIG else ""
+
+
+def _place(draw: Draw) -> Place:
+    return Place(pick(draw, *(place for place in Place if place <= Place.OUTSIDE or "changes" in FEATURES)))
+
+
 def _modulation(draw: Draw, scenario: Scenario) -> Modulation:
-    param = pick(draw, *Param)
+    param = pick(draw, *(param for param in Param if _needs(param) in {"", *FEATURES}))
     if param is Param.SURGE:
         return Modulation(param, Place.WORKLOAD)
     service = draw(st.integers(0, len(scenario.services) - 1))
-    return Modulation(param, pick(draw, *Place), service, pick(draw, -1, -1, 0, 1))
+    if param in EDGE:
+        caller = draw(st.integers(-1, len(scenario.services) - 1))
+        return Modulation(param, _place(draw), caller, -1, service)
+    return Modulation(param, _place(draw), service, pick(draw, -1, -1, 0, 1))
 
 
 def _instant(draw: Draw, scenario: Scenario, first: int, last: int) -> float:
@@ -227,12 +364,16 @@ def _inputs(draw: Draw, scenario: Scenario, run: int) -> RunInputs:
 
 
 def _action(draw: Draw, scenario: Scenario, edge: int, n_runs: int) -> EngineAction:
-    code = pick(draw, *ActionCode)
+    code = pick(draw, *(code for code in ActionCode if _feature_of(code) in {"", *FEATURES}))
     amount = 0.0
     if code is ActionCode.SCALE:
         amount = pick(draw, 1.0, 2.0, -1.0, -2.0)
-    elif code is ActionCode.LIMIT_TRAFFIC:
+    elif code in (ActionCode.LIMIT_TRAFFIC, ActionCode.RETRY_BUDGET):
         amount = pick(draw, 0.0, 0.5, 1.0)
+    elif code is ActionCode.RESIZE_POOL:
+        amount = pick(draw, 0.0, 0.5, 2.0)
+    elif code is ActionCode.DEGRADE:
+        amount = pick(draw, 0.0, 1.0)
     service = draw(st.integers(0, len(scenario.services) - 1))
     replica = draw(st.integers(0, 3))
     run = draw(st.integers(0, n_runs - 1))

@@ -145,8 +145,9 @@ def never_goes_back(log: Log, _: Example, __: list[Windows]) -> None:
 def nothing_ends_twice(log: Log, _: Example, __: list[Windows]) -> None:
     """A span starts and ends once at most; its caller hears one thing of it at most."""
     for events in (
-        [Event.OFFERED], [Event.SENT], [Event.ARRIVED, Event.REFUSED], [Event.STARTED, Event.REJECTED],
-        [Event.FINISHED, Event.KILLED, Event.REJECTED, Event.REFUSED], [Event.REPLIED, Event.TIMED_OUT],
+        [Event.OFFERED], [Event.SENT, Event.DENIED], [Event.ARRIVED, Event.REFUSED],
+        [Event.STARTED, Event.REJECTED, Event.DROPPED], [Event.REPLIED, Event.TIMED_OUT],
+        [Event.FINISHED, Event.KILLED, Event.REJECTED, Event.REFUSED, Event.CANCELLED, Event.DROPPED],
     ):  # fmt: skip
         spans = of(log, *events)["span"]
         assert np.unique(spans).size == spans.size, events
@@ -156,9 +157,12 @@ def nothing_comes_from_nowhere(log: Log, _: Example, __: list[Windows]) -> None:
     """What arrived was sent, what started had arrived, what finished had started, what was answered was sent."""
     for later, earlier in (
         (Event.ARRIVED, Event.SENT), (Event.STARTED, Event.ARRIVED), (Event.FINISHED, Event.STARTED),
-        (Event.KILLED, Event.ARRIVED), (Event.REPLIED, Event.SENT), (Event.TIMED_OUT, Event.SENT),
+        (Event.KILLED, Event.ARRIVED), (Event.TIMED_OUT, Event.SENT), (Event.CANCELLED, Event.SENT),
+        (Event.DROPPED, Event.ARRIVED), (Event.BLOCKED, Event.STARTED), (Event.LOCKED, Event.STARTED),
     ):  # fmt: skip
         assert np.isin(of(log, later)["span"], of(log, earlier)["span"]).all(), later
+    answered = of(log, Event.REPLIED)["span"]
+    assert np.isin(answered, of(log, Event.SENT, Event.DENIED)["span"]).all()
 
 
 def limits_are_kept(log: Log, example: Example, _: list[Windows]) -> None:
@@ -169,12 +173,13 @@ def limits_are_kept(log: Log, example: Example, _: list[Windows]) -> None:
     place: dict[int, int] = {}
     running: dict[int, set[int]] = {}
     present: dict[int, set[int]] = {}
-    for row in log[np.isin(log["event"], (Event.ARRIVED, Event.STARTED, Event.FINISHED, Event.KILLED))]:
+    gone = (Event.FINISHED, Event.KILLED, Event.CANCELLED, Event.DROPPED)
+    for row in of(log, Event.ARRIVED, Event.STARTED, *gone):
         event, span = row["event"], row["span"]
-        if span in rejected:
+        if span in rejected or (event == Event.CANCELLED and span not in place):
             continue
         at = place.setdefault(span, int(row["aux"]))
-        if event in (Event.FINISHED, Event.KILLED):
+        if event in gone:
             present[at].discard(span)
             running.setdefault(at, set()).discard(span)
             continue

@@ -27,8 +27,11 @@ def recompute(world: World, replica: Replica) -> None:
     effects.network = _scaled(1.0, Param.NETWORK, active)
     effects.ok = _scaled(1.0, Param.OK, active)
     effects.timeout = _scaled(1.0, Param.TIMEOUT, active)
+    effects.hold = _scaled(1.0, Param.HOLD, active)
+    effects.pool = _scaled(1.0, Param.POOL, active)
     leaks = [int(influence.value) for influence in active if influence.modulation.param is Param.LEAK]
     effects.leak = spec.memory.leak_bytes + sum(leaks)
     crashes = [influence.value for influence in active if influence.modulation.param is Param.CRASH]
     effects.crash = min((value for value in crashes if value > 0.0), default=0.0)
     replica.processor.retune(effects.speed, effects.cores)
+    replica.refresh_pools()

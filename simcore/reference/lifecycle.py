@@ -7,8 +7,7 @@ from collections.abc import Callable
 from simpy.events import Event as SimpyEvent
 
 from simcore.codes import Down, Event, Kind, Purpose, ReplicaState, Status
-from simcore.reference.attempts import Attempts, Span, chance
-from simcore.reference.calendar import Entry
+from simcore.reference.attempts import Attempts, chance
 from simcore.reference.effects import recompute
 from simcore.reference.ledger import NO_REQUEST
 from simcore.reference.replica import Replica, ServiceState
@@ -136,14 +135,11 @@ class Lifecycle:
         self._log(replica, Event.REPLICA_GONE)
 
     def _kill(self, replica: Replica, cause: Down) -> None:
-        """End all work at a replica; its callers get a reset, what its spans called goes on as zombies."""
+        """End all work at a replica; its callers get a reset, what its spans called is abandoned."""
         self._log(replica, Event.REPLICA_DOWN, cause)
         for _, victim in sorted(replica.spans.items()):
             self._world.ledger.log(victim.request, victim.order, Event.KILLED, replica.number)
             self._world.ledger.count(replica.service.index, Tally.FAILED)
-            if isinstance(victim.waits, Span):
-                self._attempts.abandon(victim.waits)
-            elif isinstance(victim.waits, Entry):
-                victim.waits.cancel()
+            victim.halt()
             self._attempts.answer(victim, Status.RESET)
         replica.wipe()

@@ -15,6 +15,9 @@ from simcore.reference.processor import Processor
 
 if TYPE_CHECKING:
     from simcore.reference.attempts import Span
+    from simcore.reference.breakers import Breaker, Budget
+    from simcore.reference.locks import Lock
+    from simcore.reference.pools import Pool
 
 _SERVING = (ReplicaState.UP, ReplicaState.DRAINING)
 
@@ -31,6 +34,8 @@ class Effects:
     network: float = 1.0
     ok: float = 1.0
     timeout: float = 1.0
+    hold: float = 1.0
+    pool: float = 1.0
     crash: float = 0.0
 
 
@@ -46,6 +51,10 @@ class ServiceState:
     version: int = 1
     newest: int = 1
     versions: list[int] = field(default_factory=lambda: [0, 1])
+    shut_off: bool = False  #: nobody may call it
+    retry_fraction: float = 1.0  #: of the retries of its calls that may be made
+    pool_amount: float = 1.0  #: multiple of its pools' sizes
+    locks: dict[str, "Lock"] = field(default_factory=dict)
 
     def eligible(self) -> list["Replica"]:
         """Return the replicas that may be sent to, in number order."""
@@ -83,6 +92,10 @@ class Replica:
         self.latency_sum_s = 0.0
         self.busy, self.up = Level(calendar.now), Level(calendar.now)
         self.in_flight, self.queued = Level(calendar.now), Level(calendar.now)
+        self.pools: dict[int, Pool] = {}  #: by callee; made when first used, as are the others
+        self.breakers: dict[int, Breaker] = {}  #: by call site
+        self.budgets: dict[int, Budget] = {}  #: by call site
+        self.waiting = Level(calendar.now)  #: attempts that wait for a connection
         self._calendar = calendar
         self.processor = Processor(calendar, spec.speed, spec.cores, self.refresh_busy)
 
@@ -111,6 +124,15 @@ class Replica:
         """Bring the level of the queue up to date."""
         self.queued.set(float(len(self.queue)), self._calendar.now)
 
+    def refresh_waiting(self) -> None:
+        """Bring the level of the lines for connections up to date."""
+        self.waiting.set(float(sum(len(pool.line) for pool in self.pools.values())), self._calendar.now)
+
+    def refresh_pools(self) -> None:
+        """Hand out connections that a change of size has made free."""
+        for _, pool in sorted(self.pools.items()):
+            pool.hand_on()
+
     def refresh_busy(self) -> None:
         """Bring the level of busy cores up to date; cores that a fault took away count as busy."""
         busy = 0.0
@@ -133,5 +155,7 @@ class Replica:
         self.leaked_bytes = 0
         self.shard.clear()
         self.processor.clear()
+        self.breakers.clear()
+        self.budgets.clear()
         self.in_flight.set(0.0, self._calendar.now)
         self.refresh_queue()

@@ -2,22 +2,34 @@
 
 __all__ = ["Requests"]
 
+import math
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 import numpy as np
 from simpy.events import Event as SimpyEvent
 
-from simcore.codes import Event, Kind, Purpose, Status
-from simcore.model.scenario import Cached, CachedStep, Call, CallStep, CpuStep, DelayStep, Numbered
-from simcore.reference.attempts import Attempts, Span, amount, chance
+from simcore.codes import Event, Kind, Param, Purpose, Status
+from simcore.model.scenario import (
+    CachedStep,
+    Call,
+    CallStep,
+    CpuStep,
+    DelayStep,
+    LockStep,
+    Numbered,
+    ParallelStep,
+)
+from simcore.reference.attempts import Attempts, Route, Span, amount, chance
 from simcore.reference.cache import owner_of
 from simcore.reference.calendar import Entry
+from simcore.reference.calls import Join, OneCall
+from simcore.reference.gates import Gates
 from simcore.reference.lifecycle import Lifecycle
+from simcore.reference.locks import Lock
 from simcore.reference.replica import Replica, ServiceState
 from simcore.reference.world import World
-from simcore.samplers import backoff
-from simcore.streams import child_index, keyed
 from simcore.windows import Tally
 
 Waiting = Generator[SimpyEvent, Any, None]
@@ -51,35 +63,64 @@ class Requests:
         self._world = world
         self._attempts = attempts
         self._lifecycle = lifecycle
-        self._targets = {f"{service}.{name}": i for i, (service, name) in enumerate(world.scenario.operations)}
-        self._by_name = {service.name: service for service in world.services}
+        self._gates = Gates(world, attempts, self._send)
+        self._entries = [self._route(operation) for operation in range(len(world.scenario.operations))]
+        targets = {f"{service}.{name}": i for i, (service, name) in enumerate(world.scenario.operations)}
+        calls = map(world.scenario.call_of, range(len(world.scenario.sites)))
+        self._sites = [self._route(targets[call.to], site, call) for site, call in enumerate(calls)]
 
     def send_root(self, request: int, key: np.uint64, operation: int) -> Span:
         """Send a client's request; the client waits for ``answered``."""
-        world = self._world
-        service = self._by_name[world.scenario.operations[operation][0]]
-        span = Span(request, key, 0, service, operation, world.scenario.network)
-        self._send(span, world.scenario.workload.timeout_s, world.ledger.system)
+        calendar, patience_s = self._world.calendar, self._world.scenario.workload.deadline_s
+        deadline_s = math.inf if patience_s is None else calendar.now + patience_s
+        span = Span(request, key, 0, self._entries[operation], deadline_s, calendar.event())
+        self._send(span)
         return span
 
-    def _callee(self, call: Call) -> ServiceState:
-        return self._by_name[call.to.split(".")[0]]
+    def _route(self, operation: int, site: int = -1, call: Call | None = None) -> Route:
+        scenario = self._world.scenario
+        names = scenario.service_names
+        service, program = scenario.operations[operation]
+        cancellable = scenario.services[service].operations[program].cancellable
+        caller = -1 if call is None else names.index(scenario.operations[scenario.sites[site].operation][0])
+        network = scenario.network if call is None else scenario.network_of(call)
+        return Route(site, caller, call, self._world.services[names.index(service)], operation, network, cancellable)
 
-    def _send(self, span: Span, timeout_s: float, row: int) -> None:
+    def _send(self, span: Span) -> None:
         world, service = self._world, span.service
         replica = self._choose(span)
+        span.sent = True
         world.ledger.log(span.request, span.order, Event.SENT, -1 if replica is None else replica.number)
-        world.ledger.count(row, Tally.ATTEMPTS)
+        world.ledger.count(world.ledger.system if span.caller is None else service.index, Tally.ATTEMPTS)
         if span.number > 0:
             world.ledger.count(service.index, Tally.RETRIES)
-        self._attempts.arm(span, timeout_s)
+        self._attempts.arm(span, self._timeout(span))
         if replica is None:
             world.ledger.count(service.index, Tally.FAILED)
             self._attempts.answer_at(span, Status.UNAVAILABLE, world.calendar.now)
         else:
             span.replica = replica
             replica.outstanding += 1
-            world.calendar.process(self._visit(span, replica))
+            self._depart(span, replica)
+
+    def _timeout(self, span: Span) -> float:
+        """Return how long the caller will wait for an attempt that it sends now."""
+        call = span.route.call
+        if call is None or span.caller is None:
+            return self._world.scenario.workload.timeout_s
+        return call.timeout_s * span.caller.effects.timeout
+
+    def _depart(self, span: Span, replica: Replica) -> None:
+        """Let an attempt set out for its replica, unless its message is lost."""
+        if self._attempts.loses(span, Param.LOSS_OUT, Purpose.LOSS_OUT):
+            return
+        calendar = self._world.calendar
+        arrive_s = calendar.now + self._attempts.latency(span, Purpose.LATENCY_OUT)
+        span.at_work = True
+        if span.route.cancellable:
+            span.stop = partial(self._stop, span, replica)
+        arrival = span.waits = calendar.at(arrive_s, Kind.ARRIVE, span.order, span.number)
+        calendar.process(self._visit(span, replica, arrival))
 
     def _choose(self, span: Span) -> Replica | None:
         service = span.service
@@ -92,11 +133,11 @@ class Requests:
         service.last_chosen = replica.number
         return replica
 
-    def _visit(self, span: Span, replica: Replica) -> Waiting:
+    def _visit(self, span: Span, replica: Replica, arrival: Entry) -> Waiting:
         """The life of an attempt: over the network, into the queue, through its program, and back."""
         calendar, ledger = self._world.calendar, self._world.ledger
-        out_s = self._attempts.latency(span, Purpose.LATENCY_OUT)
-        yield calendar.at(calendar.now + out_s, Kind.ARRIVE, span.order, span.number)
+        yield arrival
+        span.waits = None
         if not replica.serving:
             ledger.log(span.request, span.order, Event.REFUSED, replica.number)
             ledger.count(replica.service.index, Tally.FAILED)
@@ -128,10 +169,12 @@ class Requests:
 
     def _serve(self, span: Span, replica: Replica) -> Walking:
         self._world.ledger.log(span.request, span.order, Event.STARTED, replica.number)
+        if self._world.calendar.now >= span.deadline_s:
+            return Status.DEADLINE
         ok = replica.effects.ok
         if ok < 1.0 and chance(span.key, Purpose.ERROR) >= ok:
             return Status.ERROR
-        return (yield from self._walk(span, replica, self._world.scenario.programs[span.operation]))
+        return (yield from self._walk(span, replica, self._world.scenario.programs[span.route.operation]))
 
     def _finish(self, span: Span, replica: Replica, status: Status) -> None:
         calendar, ledger = self._world.calendar, self._world.ledger
@@ -148,85 +191,133 @@ class Requests:
         replica.leave(span)
         replica.leaked_bytes += replica.effects.leak
         self._lifecycle.check_memory(replica)
+        span.unlock()
+        self._pass_on(replica)
+        self._attempts.answer(span, status)
+
+    def _pass_on(self, replica: Replica) -> None:
+        """Hand a thread to the head of the queue, or free it."""
         if replica.queue:
             head = replica.queue.popleft()
             replica.refresh_queue()
             assert isinstance(head.waits, Entry)
-            calendar.enter(head.waits, now, Kind.GRANT, head.order, head.number)
+            self._world.calendar.enter(head.waits, self._world.calendar.now, Kind.GRANT, head.order, head.number)
         else:
             replica.threads -= 1
-        self._attempts.answer(span, status)
+
+    def _stop(self, span: Span, replica: Replica, _: SimpyEvent) -> None:
+        """Cancel an attempt that nobody waits for any more, wherever it is."""
+        if not span.at_work:
+            return
+        self._world.ledger.log(span.request, span.order, Event.CANCELLED, replica.number)
+        span.halt()
+        if span.order not in replica.spans:
+            return
+        self._world.ledger.count(replica.service.index, Tally.FAILED)
+        replica.leave(span)
+        if span in replica.queue:
+            replica.queue.remove(span)
+            replica.refresh_queue()
+        else:
+            self._pass_on(replica)
 
     def _walk(self, span: Span, replica: Replica, steps: tuple[Numbered, ...]) -> Walking:
-        """Walk through the steps of a program, or of a part of it."""
-        calendar, ledger = self._world.calendar, self._world.ledger
+        """Walk through the steps of a program, or of a part of it, until one fails."""
         for step in steps:
             spec = step.spec
+            status = Status.OK
             if isinstance(spec, CpuStep):
-                demand_s = amount(spec.cpu, span.key, step.step, Purpose.WORK) * replica.effects.demand
-                yield replica.processor.join(demand_s, span.order, span.number)
-                ledger.log(span.request, span.order, Event.CPU_DONE, step.step)
+                yield from self._compute(span, replica, step, spec)
             elif isinstance(spec, DelayStep):
-                delay_s = amount(spec.delay, span.key, step.step, Purpose.WORK) * replica.effects.delay
-                done = span.waits = calendar.at(calendar.now + delay_s, Kind.DELAY, span.order, span.number)
-                yield done
-                span.waits = None
-                ledger.log(span.request, span.order, Event.DELAY_DONE, step.step)
+                yield from self._pause(span, replica, step, spec)
             elif isinstance(spec, CallStep):
-                if skipped(spec.call, step, span):
-                    continue
-                if (yield from self._call(span, replica, step, spec.call)) is None and spec.call.required:
-                    return Status.DEPENDENCY
-            elif not skipped(spec.cached, step, span):
-                status = yield from self._read(span, replica, step, spec)
-                if status is not Status.OK:
-                    return status
+                if not skipped(spec.call, step, span):
+                    winner = yield from self._wait(span, self._call(span, step))
+                    status = Status.DEPENDENCY if winner is None and spec.call.required else Status.OK
+            elif isinstance(spec, CachedStep):
+                if not skipped(spec.cached, step, span):
+                    status = yield from self._read(span, replica, step, spec)
+            elif isinstance(spec, LockStep):
+                status = yield from self._exclude(span, replica, step, spec)
+            else:
+                status = yield from self._fan_out(span, step, spec)
+            if status is not Status.OK:
+                return status
         return Status.OK
+
+    def _compute(self, span: Span, replica: Replica, step: Numbered, spec: CpuStep) -> Waiting:
+        demand_s = amount(spec.cpu, span.key, step.step, Purpose.WORK) * replica.effects.demand
+        if span.lock is not None:
+            demand_s = demand_s * replica.effects.hold
+        job = span.waits = replica.processor.join(demand_s, span.order, span.number)
+        yield job
+        span.waits = None
+        self._world.ledger.log(span.request, span.order, Event.CPU_DONE, step.step)
+
+    def _pause(self, span: Span, replica: Replica, step: Numbered, spec: DelayStep) -> Waiting:
+        calendar = self._world.calendar
+        delay_s = amount(spec.delay, span.key, step.step, Purpose.WORK) * replica.effects.delay
+        if span.lock is not None:
+            delay_s = delay_s * replica.effects.hold
+        done = span.waits = calendar.at(calendar.now + delay_s, Kind.DELAY, span.order, span.number)
+        yield done
+        span.waits = None
+        self._world.ledger.log(span.request, span.order, Event.DELAY_DONE, step.step)
+
+    def _exclude(self, span: Span, replica: Replica, step: Numbered, spec: LockStep) -> Walking:
+        """Walk through the steps of a serial section, alone; a span that fails in it keeps the lock to its end."""
+        ledger = self._world.ledger
+        lock = replica.service.locks.setdefault(spec.lock.name, Lock(self._world.calendar))
+        if not lock.take(span):
+            ledger.log(span.request, span.order, Event.BLOCKED, step.step)
+            turn = span.waits = lock.join(span)
+            yield turn
+            span.waits = None
+        ledger.log(span.request, span.order, Event.LOCKED, step.step)
+        status = yield from self._walk(span, replica, step.inner)
+        if status is Status.OK:
+            span.unlock()
+        return status
+
+    def _fan_out(self, span: Span, step: Numbered, spec: ParallelStep) -> Walking:
+        """Make several calls at once and join them."""
+        branches = zip(step.inner, spec.parallel.branches, strict=True)
+        calls = [self._call(span, branch) for branch, call in branches if not skipped(call, branch, span)]
+        if not calls:
+            return Status.OK
+        succeeded = yield from self._wait(span, Join(self._world.calendar, calls, spec.parallel.fail_fast))
+        return Status.OK if succeeded else Status.DEPENDENCY
 
     def _read(self, span: Span, replica: Replica, step: Numbered, spec: CachedStep) -> Walking:
         """Read through a cache: look the key up; without an answer run the inner steps and fill it."""
         u = chance(span.key, Purpose.POPULARITY, step.step)
         key = self._world.keys.sites[step.site].pick(u)
-        answer = yield from self._call(span, replica, step, spec.cached, key)
+        answer = yield from self._wait(span, self._call(span, step, key))
         if answer is not None and answer.hit:
             return Status.ERROR if answer.poisoned else Status.OK
         status = yield from self._walk(span, replica, step.inner)
         if status is Status.OK:
-            self._fill(span, spec.cached, key)
+            self._fill(span, self._sites[step.site].service, key)
         return status
 
-    def _fill(self, span: Span, cached: Cached, key: int) -> None:
+    def _fill(self, span: Span, service: ServiceState, key: int) -> None:
         world = self._world
-        service = self._callee(cached)
         owner = owner_of(key, service.eligible())
         if owner is not None:
             assert service.spec.cache is not None
             owner.shard.fill(key, world.calendar.now + service.spec.cache.ttl_s)
             world.ledger.log(span.request, span.order, Event.FILLED, key)
 
-    def _call(
-        self, span: Span, replica: Replica, step: Numbered, call: Call, lookup: int = -1
-    ) -> Generator[SimpyEvent, Any, Span | None]:
-        """Call another operation until it succeeds or the retries are used up; return the attempt that succeeded."""
-        world = self._world
-        service = self._callee(call)
-        wait_s = 0.0
-        network = world.scenario.network_of(call)
-        for number in range(call.retries + 1):
-            key = keyed(span.key, child_index(step.site, number))
-            if number > 0:
-                span.waits = world.calendar.at(world.calendar.now + wait_s, Kind.RETRY, int(key), number)
-                yield span.waits
-            child = Span(span.request, key, number, service, self._targets[call.to], network)
-            child.lookup = lookup
-            self._send(child, call.timeout_s * replica.effects.timeout, service.index)
-            span.waits = child
-            status = yield child.answered
-            span.waits = None
-            if status is Status.OK:
-                return child
-            if number < call.retries:
-                world.ledger.log(child.request, child.order, Event.BACKOFF, number)
-                u = chance(child.key, Purpose.JITTER)
-                wait_s = backoff(call.backoff_s, call.backoff_limit_s, call.jitter, number, u)
-        return None
+    def _call(self, span: Span, step: Numbered, lookup: int = -1) -> OneCall:
+        """Begin a call."""
+        call = OneCall(self._world, self._attempts, self._gates, self._sites[step.site], span, lookup)
+        call.begin()
+        return call
+
+    @staticmethod
+    def _wait(span: Span, calls: OneCall | Join) -> Generator[SimpyEvent, Any, Any]:
+        """Wait for what a span calls; return the value of its end."""
+        span.waits = calls
+        value = yield calls.done
+        span.waits = None
+        return value

@@ -92,6 +92,7 @@ class Run:
             area[Area.UP] += replica.up.close(edge_s)
             area[Area.IN_FLIGHT] += replica.in_flight.close(edge_s)
             area[Area.QUEUE] += replica.queued.close(edge_s)
+            area[Area.POOL_WAITING] += replica.waiting.close(edge_s)
             if replica.serving:
                 share = float(replica.memory_bytes) / float(service.spec.memory.limit_bytes)
                 area[Area.MEMORY_FRAC] = max(area[Area.MEMORY_FRAC], share)
