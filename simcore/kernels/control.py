@@ -275,6 +275,12 @@ def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def
 
 
 @njit(internal=True)
+def _home(mod):  # type: ignore[no-untyped-def]
+    """Return the service where a modulation lives: of an edge, the callee."""
+    return mod.peer if mod.peer >= 0 else mod.service
+
+
+@njit(internal=True)
 def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
     """A modulation takes a value."""
     change = change_at(lane, index)
@@ -285,8 +291,9 @@ def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
     if mod.begun == 0:
         mod.begun = 1
         mod.since = now
-        if service >= 0:
-            mod.bad_from = fleet_at(lane, service).version
+        home = _home(mod)
+        if home >= 0:
+            mod.bad_from = fleet_at(lane, home).version
     if mod.param == _SURGE:
         _set_surge(lane, mod.stream, change.value, now)
     elif mod.param == _DEPLOY or mod.param == _CONFIG:
@@ -426,9 +433,7 @@ def _rollback(plan, lane, service, now):  # type: ignore[no-untyped-def]
     fleet = fleet_at(lane, service)
     for i in range(lane.n_mods):
         mod = mod_at(lane, i)
-        # an edge's fault lives with the callee
-        home = mod.peer if mod.peer >= 0 else mod.service
-        if home == service and mod.begun == 1:
+        if _home(mod) == service and mod.begun == 1:
             if mod.place == _VERSION and mod.bad_to == NO_VERSION:
                 mod.bad_to = fleet.version
             elif mod.place == _CONFIG_PLACE:

@@ -39,7 +39,7 @@ _BY_DEADLINE, _BY_BREAKER, _BY_POOL = np.int64(Status.DEADLINE), np.int64(Status
 _REPLY, _POOL, _POOL_TIMEOUT = np.int64(Kind.REPLY), np.int64(Kind.POOL), np.int64(Kind.POOL_TIMEOUT)
 _EDGE_DELAY, _LOSS_OUT, _LOSS_BACK = np.int64(Param.EDGE_DELAY), np.int64(Param.LOSS_OUT), np.int64(Param.LOSS_BACK)
 _OUT_DRAW, _BACK_DRAW = np.int64(Purpose.LOSS_OUT), np.int64(Purpose.LOSS_BACK)
-_PROCESS, _GONE = np.int64(Place.PROCESS), np.int64(ReplicaState.GONE)
+_PROCESS, _VERSION, _GONE = np.int64(Place.PROCESS), np.int64(Place.VERSION), np.int64(ReplicaState.GONE)
 
 #: Ways of a message.
 OUTWARD, HOMEWARD = np.arange(2)
@@ -319,6 +319,8 @@ def _on_edge(lane, mod, caller, callee):  # type: ignore[no-untyped-def]
     """Return whether a modulation of an edge is in force between two services."""
     if mod.begun == 0 or mod.over == 1 or mod.service != caller or mod.peer != callee:
         return False
+    if mod.place == _VERSION:
+        return mod.bad_from <= fleet_at(lane, callee).version <= mod.bad_to
     if mod.place != _PROCESS:
         return True
     at = fleet_at(lane, callee).first
