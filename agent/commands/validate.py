@@ -1,6 +1,6 @@
 """``mendsim validate``: the simulator against queueing theory."""
 
-__all__ = ["table", "validate"]
+__all__ = ["play", "table", "validate"]
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ import click
 from agent.commands.base import Command, option
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from simcore.validity.experiment import Row
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 @option("--case", "names", multiple=True, metavar="NAME", help="Only this one; repeatable.")
 @option("--engine", type=click.Choice(["batch", "simpy"]), default="batch", help="simpy takes hours for all cases.")
 @option("--seed", type=click.IntRange(0), metavar="N", default=1, help="Every draw follows from it.")
-@option(
-    "--threads", type=click.IntRange(1, 100_000), metavar="N", help="Else one per core; results do not depend on it."
-)
+@option("--threads", type=click.IntRange(1, 100_000), metavar="N", help="Else one per core; no matter to the results.")
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 @option("--quiet", is_flag=True, show_default=False, help="Nothing on stderr but errors.")
 def validate(names: tuple[str, ...], engine: str, seed: int, threads: int | None, as_json: bool, quiet: bool) -> int:
@@ -30,20 +28,41 @@ def validate(names: tuple[str, ...], engine: str, seed: int, threads: int | None
     Exits with 1 if a simulated value misses theory, or is not precise enough to tell.
     """
     from agent.commands.progress import Compiling, Progress
-    from simcore.validity.cases import COMPARISONS, named
-    from simcore.validity.experiment import check
+    from simcore.validity.cases import named
     from simcore.validity.judge import Verdict
 
-    cases = named(names)
-    rows: list[Row] = []
-    with Compiling(quiet=quiet), Progress(sum(case.runs for case in cases), quiet=quiet) as progress:
-        done = 0
-        for case in cases:
-            rows += check(case, engine, seed=seed, n_comparisons=COMPARISONS, threads=threads)
-            done += case.runs
-            progress.show(done)
+    total = sum(case.runs for case in named(names))
+    with Compiling(quiet=quiet), Progress(total, quiet=quiet) as progress:
+        rows = play(names, engine=engine, seed=seed, threads=threads, on_progress=progress.show)
     click.echo(json.dumps(_object(rows, engine, seed), indent=2, allow_nan=False) if as_json else table(rows))
     return int(any(row.verdict is not Verdict.OK for row in rows))
+
+
+def play(
+    names: "Sequence[str]" = (),
+    *,
+    engine: str = "batch",
+    seed: int = 1,
+    threads: int | None = None,
+    on_progress: "Callable[[float], None]" = lambda runs: None,
+) -> "list[Row]":
+    """Return the rows of the named cases, of all if there are none.
+
+    Raises
+    ------
+    RegistryError
+        If there is no case of a name.
+    """
+    from simcore.validity.cases import COMPARISONS, named
+    from simcore.validity.experiment import check
+
+    rows: list[Row] = []
+    done = 0
+    for case in named(names):
+        rows += check(case, engine, seed=seed, n_comparisons=COMPARISONS, threads=threads)
+        done += case.runs
+        on_progress(done)
+    return rows
 
 
 def table(rows: "Sequence[Row]") -> str:

@@ -3,6 +3,7 @@
 __all__ = ["CASES", "COMPARISONS", "named"]
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -249,7 +250,7 @@ def _wave_clock(times_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _poisson() -> list[Case]:
     quick = demand(0.01)
-    wave = {"shape": "sinusoidal", "amplitude": _WAVE["amplitude"], "period_s": _WAVE["period_s"]}
+    wave: dict[str, Any] = {"shape": "sinusoidal", "amplitude": _WAVE["amplitude"], "period_s": _WAVE["period_s"]}
     return [
         Case(
             "poisson",
