@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command, short_help="The simulator against queueing theory.")
-@option("--case", "names", multiple=True, metavar="NAME", help="Only this one; repeatable.")
+@option("--case", "names", multiple=True, metavar="NAME", help="Only this one, named as in the table; repeatable.")
 @option("--engine", type=click.Choice(["batch", "simpy"]), default="batch", help="simpy takes hours for all cases.")
 @option("--seed", type=click.IntRange(0), metavar="N", default=1, help="Every draw follows from it.")
 @option("--threads", type=click.IntRange(1, 100_000), metavar="N", help="Else one per core; no matter to the results.")

@@ -1,6 +1,6 @@
 """A case, and how it is played: independent runs, a discarded warm-up, and a time after in which all that came ends."""
 
-__all__ = ["Case", "Quantity", "Row", "check"]
+__all__ = ["Case", "Quantity", "Row", "check", "observe"]
 
 import math
 from collections.abc import Iterator
@@ -82,16 +82,21 @@ def check(case: Case, engine: str, *, seed: int, n_comparisons: int, threads: in
     threads
         Of the batch engine, by default one per core; results do not depend on it.
     """
-    values: list[list[Any]] = [[] for _ in case.quantities]
-    for trace in _traces(case, engine, seed, threads):
-        for quantity, found in zip(case.quantities, values, strict=True):
-            found.append(quantity.measure(trace))
     rows = []
-    for quantity, found in zip(case.quantities, values, strict=True):
+    for quantity, found in zip(case.quantities, observe(case, engine, seed=seed, threads=threads), strict=True):
         pooled = estimate(quantity.rule, found, FAMILY_ERROR / n_comparisons)
         verdict = judge(quantity.rule, pooled, quantity.theory)
         rows.append(Row(case.name, quantity.name, quantity.theory, pooled, quantity.rule, verdict))
     return rows
+
+
+def observe(case: Case, engine: str, *, seed: int, threads: int | None = None) -> list[list[Any]]:
+    """Play a case and return what every quantity was in every run: a number, or a sample."""
+    values: list[list[Any]] = [[] for _ in case.quantities]
+    for trace in _traces(case, engine, seed, threads):
+        for quantity, found in zip(case.quantities, values, strict=True):
+            found.append(quantity.measure(trace))
+    return values
 
 
 def _traces(case: Case, engine: str, seed: int, threads: int | None) -> Iterator[Trace]:

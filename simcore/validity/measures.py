@@ -1,9 +1,9 @@
 """What is measured in a run: functions from a trace to a number, or to a sample for a distribution."""
 
 __all__ = [
-    "correlated_demands", "correlated_numbers", "correlated_streams", "departure_gaps", "dispersion", "flow",
-    "gap_correlation", "gaps", "in_flight", "little", "lost", "number_moments", "path", "queue", "rate", "stay",
-    "utilisation", "wait", "waited", "work",
+    "correlated_demands", "correlated_numbers", "correlated_streams", "count_correlation", "departure_gaps",
+    "dispersion", "flow", "gap_correlation", "gaps", "in_flight", "little", "lost", "number_moments", "path",
+    "queue", "rate", "stay", "utilisation", "wait", "waited", "work",
 ]  # fmt: skip
 
 from collections.abc import Callable
@@ -23,12 +23,17 @@ Floats = npt.NDArray[np.float64]
 Measure = Callable[[Trace], Any]
 
 
+def _ratio(part: float, whole: float) -> float:
+    """Return part / whole, nan (a miss) where a system is so wrong that there is nothing to divide by."""
+    return part / whole if whole else float("nan")
+
+
 def wait(service: str) -> Measure:
     """Mean time from arrival to a thread: the area under the queue length per span that came in."""
 
     def measure(trace: Trace) -> float:
         came = trace.level(service, Metric.REQUEST_RATE_RPS) - trace.level(service, Metric.REJECTED) / trace.step_s
-        return trace.level(service, Metric.QUEUE_LENGTH) / came
+        return _ratio(trace.level(service, Metric.QUEUE_LENGTH), came)
 
     return measure
 
@@ -38,7 +43,7 @@ def waited(service: str) -> Measure:
 
     def measure(trace: Trace) -> float:
         seen = trace.measured(service)
-        return float((seen.started_s > seen.arrived_s).mean())
+        return _ratio(float((seen.started_s > seen.arrived_s).sum()), seen.spans.size)
 
     return measure
 
@@ -48,7 +53,7 @@ def stay(service: str) -> Measure:
 
     def measure(trace: Trace) -> float:
         ended = trace.replica(service, ReplicaStat.FINISHED)
-        return float((ended * trace.replica(service, ReplicaStat.MEAN_LATENCY_S)).sum() / ended.sum())
+        return _ratio(float((ended * trace.replica(service, ReplicaStat.MEAN_LATENCY_S)).sum()), float(ended.sum()))
 
     return measure
 
@@ -58,7 +63,7 @@ def lost(service: str) -> Measure:
 
     def measure(trace: Trace) -> float:
         came = trace.level(service, Metric.REQUEST_RATE_RPS) * trace.step_s
-        return trace.level(service, Metric.REJECTED) / came
+        return _ratio(trace.level(service, Metric.REJECTED), came)
 
     return measure
 
@@ -98,7 +103,8 @@ def correlated_numbers(one: str, other: str, every_s: float) -> Measure:
 
 
 def _correlation(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
-    return float(np.corrcoef(x, y)[0, 1])
+    off_x, off_y = x - x.mean(), y - y.mean()
+    return _ratio(float(off_x @ off_y), float(np.sqrt((off_x @ off_x) * (off_y @ off_y))))
 
 
 # --- arrivals
@@ -157,19 +163,20 @@ def dispersion(bin_s: float, stream: int = 0, clock: Callable[[Floats], Floats] 
     def measure(trace: Trace) -> float:
         end = float(clock(np.array([trace.horizon_s]))[0])
         counts = _counts(clock(trace.offered_s(stream)), end, bin_s)
-        return float(counts.var(ddof=1) / counts.mean())
+        return _ratio(float(counts.var(ddof=1)), float(counts.mean()))
 
     return measure
 
 
 def correlated_streams(bin_s: float) -> Measure:
     """Correlation of the counts of the base stream and the first surge."""
+    return lambda trace: count_correlation(trace, 0, 1, bin_s)
 
-    def measure(trace: Trace) -> float:
-        base, surge = (_counts(trace.offered_s(stream), trace.horizon_s, bin_s) for stream in (0, 1))
-        return _correlation(base, surge)
 
-    return measure
+def count_correlation(trace: Trace, one: int, other: int, bin_s: float) -> float:
+    """Return the correlation of the counts of two streams in the same bins."""
+    first, second = (_counts(trace.offered_s(stream), trace.horizon_s, bin_s) for stream in (one, other))
+    return _correlation(first, second)
 
 
 def correlated_demands(what: str) -> Measure:

@@ -50,7 +50,7 @@ class Trace:
         self.log = log
         self.metrics = metrics
         self.step_s = scenario.timing.step_s
-        self._replicas = replicas
+        self.replicas = replicas
         self.horizon_s = horizon_s
         self.n_measured = round(horizon_s / self.step_s)
         self._visits: dict[str, Visits] = {}
@@ -76,7 +76,7 @@ class Trace:
 
     def replica(self, service: str, stat: ReplicaStat) -> Floats:
         """Return what the first replica of a service shows in the measured windows."""
-        return self._replicas[: self.n_measured, self.scenario.service_names.index(service), 0, stat]
+        return self.replicas[: self.n_measured, self.scenario.service_names.index(service), 0, stat]
 
     def offered_s(self, stream: int = 0) -> Floats:
         """Return when the requests of a stream were offered, from time 0 to the horizon."""
