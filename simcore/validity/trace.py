@@ -53,14 +53,16 @@ class Trace:
         self.replicas = replicas
         self.horizon_s = horizon_s
         self.n_measured = round(horizon_s / self.step_s)
+        self._rows: dict[Event, Log] = {}
         self._visits: dict[str, Visits] = {}
         initial = [service.replicas.initial for service in scenario.services.values()]
         self._service_of = np.repeat(np.arange(len(initial)), initial)
 
     def rows(self, event: Event) -> Log:
         """Return the rows of one kind of event."""
-        found: Log = self.log[self._events == event]
-        return found
+        if event not in self._rows:
+            self._rows[event] = self.log[np.flatnonzero(self._events == event)]
+        return self._rows[event]
 
     @functools.cached_property
     def _events(self) -> npt.NDArray[np.int32]:
@@ -146,5 +148,10 @@ def look_up(known: Keys, values: Floats, wanted: Keys) -> Floats:
     """Return the values of the wanted spans (``known`` is sorted), nan where there is none."""
     if not known.size:
         return np.full(wanted.size, np.nan)
-    at = np.minimum(np.searchsorted(known, wanted), known.size - 1)
-    return np.where(known[at] == wanted, values[at], np.nan)
+    # in order, so that the search walks through memory instead of leaping
+    order = np.argsort(wanted)
+    ordered = wanted[order]
+    at = np.minimum(np.searchsorted(known, ordered), known.size - 1)
+    found = np.empty(wanted.size)
+    found[order] = np.where(known[at] == ordered, values[at], np.nan)
+    return found
