@@ -1,8 +1,8 @@
 """From what runs showed to a verdict: intervals that are right for all comparisons together, and precise enough.
 
 Runs of a session are independent, so their means are; an interval comes from the variance between runs. Every row is
-judged at the level ``FAMILY_ERROR / comparisons`` (Bonferroni), so that a simulator without a fault has all its
-verdicts right with probability 1 - ``FAMILY_ERROR`` at least, however the rows depend on one another.
+judged at the level ``FAMILY_ERROR / comparisons`` (Bonferroni), so that a simulator without a fault misses no
+row with probability 1 - ``FAMILY_ERROR`` at least, however the rows depend on one another.
 """
 
 __all__ = ["FAMILY_ERROR", "PRECISION", "ROUNDING", "Estimate", "Rule", "Verdict", "estimate", "judge"]
