@@ -1,8 +1,9 @@
 """``mendsim validate``: the simulator against queueing theory."""
 
-__all__ = ["play", "table", "validate"]
+__all__ = ["fault_table", "play", "table", "try_faults", "validate"]
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,20 +14,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from simcore.validity.experiment import Row
+    from simcore.validity.faults import Outcome, Trial
 
 
 @click.command(cls=Command, short_help="The simulator against queueing theory.")
 @option("--case", "names", multiple=True, metavar="NAME", help="Only this one, named as in the table; repeatable.")
+@option("--faults", is_flag=True, show_default=False, help="Instead try what the fault catalogue claims of each type.")
 @option("--engine", type=click.Choice(["batch", "simpy"]), default="batch", help="simpy takes hours for all cases.")
 @option("--seed", type=click.IntRange(0), metavar="N", default=1, help="Every draw follows from it.")
 @option("--threads", type=click.IntRange(1, 100_000), metavar="N", help="Else one per core; no matter to the results.")
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 @option("--quiet", is_flag=True, show_default=False, help="Nothing on stderr but errors.")
-def validate(names: tuple[str, ...], engine: str, seed: int, threads: int | None, as_json: bool, quiet: bool) -> int:
-    """Hold the simulator against what queueing theory knows exactly.
+def validate(
+    names: tuple[str, ...],
+    faults: bool,
+    engine: str,
+    seed: int,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Hold the simulator against what queueing theory knows exactly, or the fault catalogue against the simulator.
 
-    Exits with 1 if a simulated value misses theory, or is not precise enough to tell.
+    Exits with 1 if a simulated value misses theory, or is not precise enough to tell. With --faults: if a fault's
+    signs do not appear, its fix does not mend it, or a wrong action does; --case then names fault types.
     """
+    if faults:
+        return _validate_faults(names, engine, seed, threads, as_json, quiet)
     from agent.commands.progress import Compiling, Progress
     from simcore.validity.cases import named
     from simcore.validity.judge import Verdict
@@ -36,6 +50,90 @@ def validate(names: tuple[str, ...], engine: str, seed: int, threads: int | None
         rows = play(names, engine=engine, seed=seed, threads=threads, on_progress=progress.show)
     click.echo(json.dumps(_object(rows, engine, seed), indent=2, allow_nan=False) if as_json else table(rows))
     return int(any(row.verdict is not Verdict.OK for row in rows))
+
+
+def _validate_faults(
+    names: tuple[str, ...], engine: str, seed: int, threads: int | None, as_json: bool, quiet: bool
+) -> int:
+    from agent.commands.progress import Compiling, Progress
+    from simcore.validity.faults import N_RUNS, claimed
+
+    chosen = claimed(names)
+    with Compiling(quiet=quiet), Progress(N_RUNS * len(chosen), quiet=quiet) as progress:
+        trials = try_faults(chosen, engine=engine, seed=seed, threads=threads, on_progress=progress.show)
+    if as_json:
+        rows = [_trial(trial) for trial in trials]
+        whole = {"passed": all(trial.holds for trial in trials), "engine": engine, "seed": seed, "faults": rows}
+        click.echo(json.dumps(whole, indent=2, allow_nan=False))
+    else:
+        click.echo(fault_table(trials))
+    return int(not all(trial.holds for trial in trials))
+
+
+def try_faults(
+    names: "Sequence[str]",
+    *,
+    engine: str = "batch",
+    seed: int = 1,
+    threads: int | None = None,
+    on_progress: "Callable[[float], None]" = lambda runs: None,
+) -> "list[Trial]":
+    """Return the trials of the named fault types."""
+    from simcore.validity.faults import N_RUNS, try_fault
+
+    trials = []
+    for name in names:
+        trials.append(try_fault(name, engine=engine, seed=seed, threads=threads))
+        on_progress(N_RUNS * len(trials))
+    return trials
+
+
+def fault_table(trials: "Sequence[Trial]") -> str:
+    """Return the trials as text, the same on every machine."""
+    from simcore.validity.faults import N_RUNS
+
+    lines = [
+        f"Changes against the same {N_RUNS} runs without the fault, in scenario clinic; 99 % intervals over the runs.",
+        "",
+    ]
+    for trial in trials:
+        lines.append(f"{trial.fault}: {'holds' if trial.holds else 'FAILS'}")
+        for sign, usual, shift in zip(trial.claim.signs, trial.usual, trial.shift, strict=True):
+            lines.append(f"    shows      {sign!s:<42}{_outcome(shift):<28}usually {usual:.3g}")
+        first = str(trial.claim.signs[0])
+        lines.append(f"    lasts      {first:<42}{_outcome(trial.noop)}")
+        lines.append(f"    mended by  {trial.claim.fix!s:<42}{_outcome(trial.fix):<28}{'' if trial.mended else 'NO'}")
+        lines.append(
+            f"    not by     {trial.claim.wrong!s:<42}{_outcome(trial.wrong):<28}{'' if trial.useless else 'NO'}"
+        )
+    failed = sum(not trial.holds for trial in trials)
+    lines += ["", f"{failed} of {len(trials)} claims fail" if failed else f"all {len(trials)} claims hold"]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _outcome(found: "Outcome") -> str:
+    return f"{found.mean:.3g} [{found.low:.3g}, {found.high:.3g}]"
+
+
+def _trial(trial: "Trial") -> dict[str, Any]:
+    def of(found: "Outcome") -> dict[str, float | None]:
+        return {name: _finite(getattr(found, name)) for name in ("mean", "low", "high")}
+
+    return {
+        "fault": trial.fault,
+        "holds": trial.holds,
+        "signs": [
+            {"sign": str(sign), "usual": _finite(usual), "shift": of(shift)}
+            for sign, usual, shift in zip(trial.claim.signs, trial.usual, trial.shift, strict=True)
+        ],
+        "lasts": of(trial.noop),
+        "fix": {"action": str(trial.claim.fix), "left": of(trial.fix)},
+        "wrong": {"action": str(trial.claim.wrong), "left": of(trial.wrong)},
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def play(
@@ -97,13 +195,8 @@ def _cells(row: "Row") -> tuple[str, str]:
 
 
 def _object(rows: "Sequence[Row]", engine: str, seed: int) -> dict[str, Any]:
-    import math
-
     from simcore.validity.cases import COMPARISONS
     from simcore.validity.judge import FAMILY_ERROR, PRECISION, Verdict
-
-    def number(value: float) -> float | None:
-        return value if math.isfinite(value) else None
 
     return {
         "passed": all(row.verdict is Verdict.OK for row in rows),
@@ -118,8 +211,8 @@ def _object(rows: "Sequence[Row]", engine: str, seed: int) -> dict[str, Any]:
                 "quantity": row.quantity,
                 "rule": row.rule.value,
                 "theory": row.theory,
-                "simulated": number(row.found.value),
-                "half_width": number(row.found.half_width),
+                "simulated": _finite(row.found.value),
+                "half_width": _finite(row.found.half_width),
                 "verdict": row.verdict.value.lower(),
             }
             for row in rows

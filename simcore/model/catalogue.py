@@ -370,7 +370,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         ),
     ),
     "gc_death_spiral": FaultType(
-        mechanism="for a minute memory is taken and never given back; collections get longer and more frequent for good",
+        mechanism="memory is taken for a minute and never given back: collections get longer and more frequent",
         signature="memory up, CPU idle in pauses, goodput down",
         fixes="restart, limit_traffic",
         aim=Aim.COLLECTING,
