@@ -20,6 +20,7 @@ from simcore.kernels.replica import (
     set_queued,
     set_state,
 )
+from simcore.kernels.repairs import end_all, end_place, refresh_service, warm_cache
 from simcore.kernels.requests import drop, give_up, put_back
 from simcore.kernels.spans import (
     COME_UP,
@@ -84,6 +85,17 @@ _A_LIMIT, _A_QUARANTINE, _A_RELEASE = (
     np.int64(ActionCode.QUARANTINE),
     np.int64(ActionCode.RELEASE),
 )
+_A_RAISE, _A_ROTATE, _A_FAILOVER = (
+    np.int64(ActionCode.RAISE_LIMIT),
+    np.int64(ActionCode.ROTATE),
+    np.int64(ActionCode.FAILOVER),
+)
+_A_WARM, _A_DEGRADE, _A_ESCALATE = (
+    np.int64(ActionCode.WARM_CACHE),
+    np.int64(ActionCode.DEGRADE),
+    np.int64(ActionCode.ESCALATE),
+)
+_QUOTA, _CREDENTIAL, _NODE = np.int64(Place.QUOTA), np.int64(Place.CREDENTIAL), np.int64(Place.NODE)
 _A_ROLLBACK, _A_CLEAR_QUEUE = np.int64(ActionCode.ROLLBACK), np.int64(ActionCode.CLEAR_QUEUE)
 
 
@@ -297,6 +309,8 @@ def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
     mod = mod_at(lane, change.mod)
     service = mod.service
     note(lane, now, -1, change.mod, _FAULT_EV, index)
+    if mod.over == 1:
+        return
     mod.value = change.value
     if mod.begun == 0:
         mod.begun = 1
@@ -385,6 +399,20 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
         lane.admitted = action.amount
     elif action.code == _A_ROLLBACK:
         _rollback(plan, lane, service, now)
+    elif action.code == _A_RAISE:
+        end_place(plan, lane, service, _QUOTA, now)
+    elif action.code == _A_ROTATE:
+        end_place(plan, lane, service, _CREDENTIAL, now)
+    elif action.code == _A_FAILOVER:
+        end_place(plan, lane, service, _NODE, now)
+        _restart_all(plan, lane, service, now)
+    elif action.code == _A_WARM:
+        warm_cache(plan, lane, service, now)
+    elif action.code == _A_DEGRADE:
+        fleet_at(lane, service).degraded = np.int64(action.amount > 0.0)
+        lane.degraded = 1
+    elif action.code == _A_ESCALATE:
+        end_all(plan, lane, now)
     elif action.code == _A_CLEAR_QUEUE:
         _clear_queue(plan, lane, service, now)
     elif action.code == _A_CLEAR or action.code == _A_QUARANTINE or action.code == _A_RELEASE:
@@ -397,6 +425,14 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
             elif r.ordinal == action.replica:
                 r.quarantined = 1 if action.code == _A_QUARANTINE else 0
             at = r.next
+
+
+@njit(internal=True)
+def _restart_all(plan, lane, service, now):  # type: ignore[no-untyped-def]
+    at = fleet_at(lane, service).first
+    while at >= 0:
+        on_replica(plan, lane, at, RESTART, replica_at(lane, at).incarnation, now)
+        at = replica_at(lane, at).next
 
 
 @njit(internal=True)
@@ -441,10 +477,7 @@ def _rollback(plan, lane, service, now):  # type: ignore[no-untyped-def]
                 mod.bad_to = fleet.version
             elif mod.place == _CONFIG_PLACE:
                 mod.over = 1
-    at = fleet.first
-    while at >= 0:
-        refresh(plan, lane, at, now)
-        at = replica_at(lane, at).next
+    refresh_service(plan, lane, service, now)
     if fleet.depth > 1:
         fleet.depth -= 1
     fleet.version = np.int64(stack_at(lane, service * lane.stack_wide + fleet.depth - 1).version)
