@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from simcore.codes import Param
+from simcore.codes import EDGE, Param
 from simcore.engines.api import EngineAction, RunInputs, check_actions, check_inputs
 from simcore.engines.arenas import Arenas, Capacity
 from simcore.errors import CapacityError, InputError
@@ -99,10 +99,13 @@ class BatchSession:
                     gap = sign / peak if peak > 0.0 else sign
                     streams[stream] = (NEVER, 0.0, keyed(given.key, stream), 0, 0, gap, peak, 0.0)
                     n_streams += 1
-                neutral = NEUTRAL[mod.param]
-                mods[i] = (neutral, 0.0, mod.param, mod.place, mod.service, mod.replica, 0, 0, 0, NO_VERSION, stream)
+                mods[i] = (
+                    NEUTRAL[mod.param], 0.0, mod.param, mod.place, mod.service, mod.replica, 0, 0, 0, NO_VERSION,
+                    stream, mod.peer,
+                )  # fmt: skip
             for i, change in enumerate(given.changes):
                 changes[i] = (change.time_s, change.value, change.modulation)
+            lane["edges"] = any(mod.param in EDGE for mod in given.modulations)
             lane["hot_keys"] = any(mod.param == Param.HOT_KEY for mod in given.modulations)
             lane["n_mods"], lane["n_changes"], lane["n_streams"] = len(given.modulations), len(given.changes), n_streams
 

@@ -12,6 +12,12 @@ _SURGE = np.int64(Param.SURGE)
 
 
 @njit(internal=True)
+def home(mod):  # type: ignore[no-untyped-def]
+    """Return the service where a modulation lives: of an edge, the callee."""
+    return mod.peer if mod.peer >= 0 else mod.service
+
+
+@njit(internal=True)
 def refresh_service(plan, lane, service, now):  # type: ignore[no-untyped-def]
     """Recompute the effective values of all replicas of a service."""
     at = fleet_at(lane, service).first
@@ -25,7 +31,7 @@ def end_place(plan, lane, service, place, now):  # type: ignore[no-untyped-def]
     """End the modulations of a service that have begun and live in a place."""
     for i in range(lane.n_mods):
         mod = mod_at(lane, i)
-        if mod.service == service and mod.begun == 1 and mod.place == place:
+        if home(mod) == service and mod.begun == 1 and mod.place == place:
             mod.over = 1
     refresh_service(plan, lane, service, now)
 
