@@ -307,7 +307,8 @@ def _load(draw: Draw, most: int, span_s: float) -> dict[str, Any]:
     times = sorted({pick(draw, -1.0, 0.0, 0.7, 1.0, 2.5) for _ in range(3)})
     return {
         "closed": pick(draw, None, None, closed),
-        "series": [{"time_s": time_s, "factor": pick(draw, 0.0, 0.5, 1.0)} for time_s in times],
+        "series": [{"time_s": t, "factor": pick(draw, 0.0, 0.5, 1.0)} for t in times[:-1]]
+        + [{"time_s": times[-1], "factor": pick(draw, 0.5, 1.0)}],
     }
 
 
