@@ -5,7 +5,9 @@ import numpy as np
 from simcore.codes import BORDER, ActionCode, Down, Event, Kind, Param, Place, Purpose, Status
 from simcore.jit import njit
 from simcore.kernels import cache
-from simcore.kernels.calendar import STREAM_LEAF, disarm, enter, leave, next_stream, set_leaf
+from simcore.kernels.calendar import STREAM_LEAF, enter, next_stream, set_leaf
+from simcore.kernels.cancel import drop_waits
+from simcore.kernels.gates import hand_on_all, reset_gates
 from simcore.kernels.replica import (
     DRAINING,
     GONE,
@@ -20,24 +22,20 @@ from simcore.kernels.replica import (
     set_queued,
     set_state,
 )
-from simcore.kernels.requests import drop, give_up, put_back
 from simcore.kernels.spans import (
     COME_UP,
     CRASH,
-    DELAYED,
     DRAIN_END,
+    ENTERING,
     GC_END,
     NOBODY,
-    ON_CPU,
     OOM,
     QUEUED,
-    RESERVED,
     RESTART,
-    UNSENT,
-    WAITING,
     note,
     release,
 )
+from simcore.kernels.threads import drop, put_back
 from simcore.layout import (
     NEVER,
     NO_VERSION,
@@ -72,6 +70,7 @@ _REPLY = np.int64(Kind.REPLY)
 _RESET = np.int64(Status.RESET)
 _CRASH_DRAW, _ARRIVAL = np.int64(Purpose.CRASH), np.int64(Purpose.ARRIVAL)
 _SURGE, _FLUSH, _POISON = np.int64(Param.SURGE), np.int64(Param.FLUSH), np.int64(Param.POISON)
+_EDGE_DELAY, _LOSS_BACK = np.int64(Param.EDGE_DELAY), np.int64(Param.LOSS_BACK)
 _DEPLOY, _CONFIG = np.int64(Param.DEPLOY), np.int64(Param.CONFIG)
 _VERSION, _CONFIG_PLACE = np.int64(Place.VERSION), np.int64(Place.CONFIG)
 _A_RESTART, _A_SCALE, _A_CLEAR = (
@@ -85,6 +84,8 @@ _A_LIMIT, _A_QUARANTINE, _A_RELEASE = (
     np.int64(ActionCode.RELEASE),
 )
 _A_ROLLBACK, _A_CLEAR_QUEUE = np.int64(ActionCode.ROLLBACK), np.int64(ActionCode.CLEAR_QUEUE)
+_A_RETRY, _A_RESIZE = np.int64(ActionCode.RETRY_BUDGET), np.int64(ActionCode.RESIZE_POOL)
+_A_OPEN, _A_CLOSE = np.int64(ActionCode.OPEN_BREAKER), np.int64(ActionCode.CLOSE_BREAKER)
 
 
 @njit(internal=True)
@@ -101,15 +102,8 @@ def _next_victim(lane, at, after, first):  # type: ignore[no-untyped-def]
     best = -1
     for s in range(lane.span_cap):
         span = span_at(lane, s)
-        there = (
-            span.state == QUEUED
-            or span.state == RESERVED
-            or span.state == ON_CPU
-            or span.state == DELAYED
-            or span.state == WAITING
-        )
         if (
-            there
+            QUEUED <= span.state <= ENTERING
             and span.replica == at
             and (first or span.key > after)
             and (best < 0 or span.key < span_at(lane, best).key)
@@ -123,24 +117,13 @@ def _kill_span(plan, lane, s, now):  # type: ignore[no-untyped-def]
     span = span_at(lane, s)
     note(lane, now, span.request, span.key, _KILLED, span.replica)
     tally_at(lane, span.service).failed += 1
-    if span.state == RESERVED or span.state == DELAYED:
-        leave(lane, s)
-    elif span.state == WAITING:
-        c = span.child
-        child = span_at(lane, c)
-        if child.state == UNSENT:
-            leave(lane, c)
-            release(lane, c)
-        else:
-            disarm(lane, c)
-            if child.replica >= 0:
-                replica_at(lane, child.replica).outstanding -= 1
-            give_up(lane, c)
-        span.child = -1
+    drop_waits(plan, lane, s, now)
     if span.parent == NOBODY:
         release(lane, s)
-    else:
-        enter(lane, put_back(plan, lane, s, _RESET, now), _REPLY, span.key, s)
+        return
+    time = put_back(plan, lane, s, _RESET, now)
+    if time < NEVER:
+        enter(lane, time, _REPLY, span.key, s)
 
 
 @njit(internal=True)
@@ -154,6 +137,7 @@ def kill(plan, lane, at, cause, now):  # type: ignore[no-untyped-def]
         key = span_at(lane, victim).key
         _kill_span(plan, lane, victim, now)
         victim = _next_victim(lane, at, key, False)
+    reset_gates(plan, lane, at, now)
     r.leaked = 0
     r.garbage = 0
     r.collecting = 0
@@ -278,6 +262,9 @@ def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def
     r.busy_since = now
     r.flight_since = now
     r.queue_since = now
+    r.waiting_since = now
+    r.pool = 1.0
+    reset_gates(plan, lane, at, now)
     r.shard = -1
     if service_at(plan, service).slots > 0:
         r.shard = lane.n_shards
@@ -291,6 +278,12 @@ def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def
 
 
 @njit(internal=True)
+def _home(mod):  # type: ignore[no-untyped-def]
+    """Return the service where a modulation lives: of an edge, the callee."""
+    return mod.peer if mod.peer >= 0 else mod.service
+
+
+@njit(internal=True)
 def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
     """A modulation takes a value."""
     change = change_at(lane, index)
@@ -301,8 +294,9 @@ def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
     if mod.begun == 0:
         mod.begun = 1
         mod.since = now
-        if service >= 0:
-            mod.bad_from = fleet_at(lane, service).version
+        home = _home(mod)
+        if home >= 0:
+            mod.bad_from = fleet_at(lane, home).version
     if mod.param == _SURGE:
         _set_surge(lane, mod.stream, change.value, now)
     elif mod.param == _DEPLOY or mod.param == _CONFIG:
@@ -311,7 +305,7 @@ def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
     elif mod.param == _FLUSH or mod.param == _POISON:
         if change.value > 0.0:
             _strike_cache(plan, lane, change.mod)
-    else:
+    elif mod.param < _EDGE_DELAY or mod.param > _LOSS_BACK:
         at = fleet_at(lane, service).first
         while at >= 0:
             r = replica_at(lane, at)
@@ -372,6 +366,15 @@ def _strike_cache(plan, lane, index):  # type: ignore[no-untyped-def]
 
 
 @njit(internal=True)
+def _resize_pools(plan, lane, service, amount, now):  # type: ignore[no-untyped-def]
+    fleet_at(lane, service).pool = amount
+    at = fleet_at(lane, service).first
+    while at >= 0:
+        hand_on_all(plan, lane, at, now)
+        at = replica_at(lane, at).next
+
+
+@njit(internal=True)
 def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
     """An action takes effect."""
     action = action_at(lane, index)
@@ -387,6 +390,14 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
         _rollback(plan, lane, service, now)
     elif action.code == _A_CLEAR_QUEUE:
         _clear_queue(plan, lane, service, now)
+    elif action.code == _A_RETRY:
+        fleet_at(lane, service).retry = action.amount
+        lane.plain = 0
+    elif action.code == _A_OPEN or action.code == _A_CLOSE:
+        fleet_at(lane, service).shut = action.code == _A_OPEN
+        lane.plain = 0
+    elif action.code == _A_RESIZE:
+        _resize_pools(plan, lane, service, action.amount, now)
     elif action.code == _A_CLEAR or action.code == _A_QUARANTINE or action.code == _A_RELEASE:
         at = fleet_at(lane, service).first
         while at >= 0:
@@ -436,7 +447,7 @@ def _rollback(plan, lane, service, now):  # type: ignore[no-untyped-def]
     fleet = fleet_at(lane, service)
     for i in range(lane.n_mods):
         mod = mod_at(lane, i)
-        if mod.service == service and mod.begun == 1:
+        if _home(mod) == service and mod.begun == 1:
             if mod.place == _VERSION and mod.bad_to == NO_VERSION:
                 mod.bad_to = fleet.version
             elif mod.place == _CONFIG_PLACE:

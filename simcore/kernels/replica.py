@@ -6,6 +6,7 @@ from simcore.codes import BalancerCode, Kind, Param, Place, ReplicaState
 from simcore.jit import njit
 from simcore.kernels.balancers import drawn
 from simcore.kernels.calendar import enter_control, set_leaf
+from simcore.kernels.gates import hand_on_all
 from simcore.layout import NEVER, Need, fleet_at, job_at, mod_at, replica_at, rules_at, service_at, span_at
 from simcore.samplers import integrate
 
@@ -28,6 +29,7 @@ _SPEED, _CORES, _DEMAND, _DELAY = (
 )
 _NETWORK, _OK, _TIMEOUT = np.int64(Param.NETWORK), np.int64(Param.OK), np.int64(Param.TIMEOUT)
 _LEAK, _CRASH = np.int64(Param.LEAK), np.int64(Param.CRASH)
+_HOLD, _POOL = np.int64(Param.HOLD), np.int64(Param.POOL)
 
 
 @njit(inline=True, internal=True)
@@ -261,6 +263,7 @@ def refresh(plan, lane, at, now):  # type: ignore[no-untyped-def]
     base = service_at(plan, r.service)
     speed, cores = base.speed, base.cores
     demand, delay, network, ok, timeout = 1.0, 1.0, 1.0, 1.0, 1.0
+    hold, pool = 1.0, 1.0
     leak = base.leak_bytes
     crash = 0.0
     for i in range(lane.n_mods):
@@ -282,11 +285,19 @@ def refresh(plan, lane, at, now):  # type: ignore[no-untyped-def]
             ok = ok * value
         elif mod.param == _TIMEOUT:
             timeout = timeout * value
+        elif mod.param == _HOLD:
+            hold = hold * value
+        elif mod.param == _POOL:
+            pool = pool * value
         elif mod.param == _LEAK:
             leak = leak + np.int64(value)
         elif mod.param == _CRASH and value > 0.0 and (crash == 0.0 or value < crash):
             crash = value
     r.demand, r.delay, r.network, r.ok, r.timeout = demand, delay, network, ok, timeout
+    r.hold = hold
+    if pool != r.pool:
+        r.pool = pool
+        hand_on_all(plan, lane, at, now)
     r.leak = leak
     r.crash = crash
     if r.collecting:
