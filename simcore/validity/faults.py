@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 from simcore.codes import ActionCode
 from simcore.engines.api import EngineAction, RunInputs
@@ -34,8 +35,6 @@ _SIGN_S = 30.0
 LEAST_SHIFT = 0.1
 #: Mended: what is left of the first sign, of what is left without an action. Of no use: the least that is left.
 MENDED, USELESS = 0.35, 0.5
-#: Half-width of a 99 % interval in standard errors, for the 23 degrees of freedom of 24 runs (Student).
-_T99 = 2.807
 N_RUNS = 24
 
 
@@ -53,7 +52,7 @@ class Outcome:
         seen = values[~np.isnan(values)]
         if seen.size < 2:
             return cls(math.nan, math.nan, math.nan)
-        half = _T99 * float(seen.std(ddof=1)) / math.sqrt(seen.size)
+        half = float(stdtrit(seen.size - 1, 0.995)) * float(seen.std(ddof=1)) / math.sqrt(seen.size)
         mean = float(seen.mean())
         return cls(mean, mean - half, mean + half)
 
