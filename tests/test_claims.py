@@ -1,29 +1,43 @@
 """What the fault catalogue claims: the signs appear, the fix mends, the wrong action does not."""
 
+import functools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from agent.commands.reference import with_block
+from agent.commands.validate import fault_table
 from simcore.errors import RegistryError
 from simcore.model.catalogue import CATALOGUE
 from simcore.model.claims import Remedy, Where
 from simcore.model.faults import parse_fault
 from simcore.model.loader import load_scenario
 from simcore.validity import faults
-from simcore.validity.faults import Outcome, claimed, try_fault
+from simcore.validity.faults import Outcome, Trial, claimed, try_fault
 
 
 def test_every_fault_type_makes_a_claim() -> None:
     assert set(claimed()) == set(CATALOGUE) - {"none"}
 
 
+@functools.cache
+def trial_of(name: str) -> Trial:
+    return try_fault(name, threads=1)
+
+
 @pytest.mark.parametrize("name", claimed())
 def test_the_claim_of_a_fault_type_holds(name: str) -> None:
-    trial = try_fault(name, threads=1)
+    trial = trial_of(name)
     assert trial.appears, trial.shift
     assert trial.mended, (trial.noop, trial.fix)
     assert trial.useless, (trial.noop, trial.wrong)
+
+
+def test_the_page_on_faults_shows_these_figures() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "explanation" / "faults.md").read_text(encoding="utf-8")
+    assert with_block(page, "claims", fault_table([trial_of(name) for name in claimed()])) == page
 
 
 @pytest.fixture

@@ -202,14 +202,20 @@ def _faults() -> str:
 
 def write(root: click.Group, house: str) -> None:
     """Write the reference pages, the README's timeline and the table of ``mendsim validate`` into a checkout."""
-    from agent.commands.validate import play, table
+    from agent.commands.validate import fault_table, play, table, try_faults
 
     folder = Path(house) / "docs" / "reference"
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages(root).items():
         (folder / name).write_text(text, encoding="utf-8")
-    readme, validity = Path(house) / "README.md", Path(house) / "docs" / "explanation" / "validity.md"
-    for page, mark, text in ((readme, "timeline", example_timeline()), (validity, "validity", table(play()))):
+    from simcore.validity.faults import claimed
+
+    explanation = Path(house) / "docs" / "explanation"
+    for page, mark, text in (
+        (Path(house) / "README.md", "timeline", example_timeline()),
+        (explanation / "validity.md", "validity", table(play())),
+        (explanation / "faults.md", "claims", fault_table(try_faults(claimed()))),
+    ):
         page.write_text(with_block(page.read_text(encoding="utf-8"), mark, text), encoding="utf-8")
 
 
