@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from simcore.codes import ActionCode, Param, Place
-from simcore.engines.api import Change, EngineAction, Modulation, RunInputs
+from simcore.engines.api import Change, EngineAction, Modulation, RunInputs, Session
 from simcore.engines.batch import BatchSession
 from simcore.model.scenario import Scenario
 from simcore.streams import run_key
@@ -69,21 +69,28 @@ def guarded_shop(rate_rps: float = 90.0) -> Scenario:
         {"lock": lock},
         {"parallel": {"branches": branches * 5, "fail_fast": False}},
     ]
-    garbage = {"garbage_bytes": 40, "share": 0.1, "least_bytes": 400, "pause_s": 0.01}
-    connections = {"size": 3, "wait_s": 0.05, "queue": 4}
-    codel = {"target_s": 0.005, "interval_s": 0.05}
     common = {"startup_s": 0.4, "drain_s": 0.5, "threads": 8, "health": {"interval_s": 0.5, "unhealthy_after": 2}}
     memory = {"memory": {"base_bytes": 1000, "per_span_bytes": 10, "limit_bytes": 5000, "leak_bytes": 1}}
     services: dict[str, dict[str, object]] = {
         "api": {
             "replicas": {"initial": 3, "min": 1, "max": 9},
-            "pools": {"db": connections},
-        }
-        | {"operations": {"view": {"steps": view, "cancellable": True}}},
-        "rank": {"discipline": "codel", "codel": codel, "queue": 40, "balancer": "power_of_two"}
-        | {"operations": {"sort": {"steps": [{"cpu": {"mean_s": 0.008}}]}}},
-        "db": {"gc": garbage, "balancer": "random", "warmup": {"duration_s": 2.0}, "shed_above": {0: 6}}
-        | {"operations": {"query": {"steps": [{"delay": {"mean_s": 0.02}}], "cancellable": True}}},
+            "pools": {"db": {"size": 3, "wait_s": 0.05, "queue": 4}},
+            "operations": {"view": {"steps": view, "cancellable": True}},
+        },
+        "rank": {
+            "discipline": "codel",
+            "codel": {"target_s": 0.005, "interval_s": 0.05},
+            "queue": 40,
+            "balancer": "power_of_two",
+            "operations": {"sort": {"steps": [{"cpu": {"mean_s": 0.008}}]}},
+        },
+        "db": {
+            "gc": {"garbage_bytes": 40, "share": 0.1, "least_bytes": 400, "pause_s": 0.01},
+            "balancer": "random",
+            "warmup": {"duration_s": 2.0},
+            "shed_above": {0: 6},
+            "operations": {"query": {"steps": [{"delay": {"mean_s": 0.02}}], "cancellable": True}},
+        },
     }
     return Scenario.model_validate(
         {
@@ -132,7 +139,7 @@ def runs(n: int, *, trouble: bool = True, first: int = 0) -> list[RunInputs]:
     return [RunInputs(run, run_key(3, "test", run, 0), 0.1 * run, *given_trouble) for run in range(first, first + n)]
 
 
-def act(session: BatchSession) -> None:
+def act(session: Session) -> None:
     """Apply what ``ACTIONS`` says at the present edge, to every run."""
     for run in range(session.n_runs):
         for code, service, replica, amount in ACTIONS.get(session.now_s, ()):

@@ -19,6 +19,7 @@ from simcore.reference import attempts, balancers, cache
 from simcore.reference.calendar import Calendar
 from simcore.streams import run_key
 from simcore.windows import Total, Windows
+from tests.shop import EVERY, act, guarded_shop, runs
 from tests.strategies import Example, examples
 
 Log = npt.NDArray[np.void]
@@ -91,6 +92,20 @@ def assert_engines_agree(example: Example) -> None:
 @given(examples())
 def test_both_engines_give_the_same_log_and_metrics_to_the_last_bit(example: Example) -> None:
     assert_engines_agree(example)
+
+
+@pytest.mark.parametrize("rate_rps", [20.0, 90.0])
+def test_both_engines_agree_on_a_shop_with_everything_around_its_calls(rate_rps: float) -> None:
+    sessions = [open_session(engine, guarded_shop(rate_rps), runs(2), log=True, threads=1) for engine in ENGINES]
+    windows: list[list[Windows]] = [[], []]
+    for edge in EVERY:
+        for session, seen in zip(sessions, windows, strict=True):
+            act(session)
+            session.advance(edge)
+            seen.append(session.observe())
+    for run in range(2):
+        assert_equal_logs(sessions[0].events(run), sessions[1].events(run))
+    assert_equal_windows(*windows)
 
 
 @pytest.mark.slow

@@ -302,7 +302,7 @@ def enter_control(lane, time, kind, key, attempt, what, index, incarnation):  # 
     lane.n_control = i + 1
     entry = control_at(lane, i)
     entry.time = time
-    entry.key = np.uint64(key)
+    entry.key = key
     entry.attempt = attempt
     entry.kind = kind
     entry.what = what

@@ -8,14 +8,14 @@ from simcore.kernels.calendar import enter_control
 from simcore.kernels.replica import STARTING, UP
 from simcore.layout import fleet_at, replica_at, rules_at
 
-_PROBE = np.int64(Kind.PROBE)
+_PROBE, _NONE = np.int64(Kind.PROBE), np.int64(0)
 
 
 @njit(internal=True)
 def enter_probe(plan, lane, service, n):  # type: ignore[no-untyped-def]
     """Enter the n-th probe of a service; the caller has checked the room."""
     time = plan.start_s + np.float64(n) * rules_at(plan, service).probe_s
-    enter_control(lane, time, _PROBE, service, 0, n, service, 0)
+    enter_control(lane, time, _PROBE, np.uint64(service), _NONE, n, service, _NONE)
 
 
 @njit(internal=True)

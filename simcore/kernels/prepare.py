@@ -28,7 +28,8 @@ from simcore.streams import mix, uniform
 
 _UP = np.int64(ReplicaState.UP)
 _FAULT, _ACTION = np.int64(Kind.FAULT), np.int64(Kind.ACTION)
-_SPANS, _CONTROL, _SLACK = np.int64(Need.SPANS), np.int64(Need.CONTROL), np.int64(4)
+_SPANS, _CONTROL = np.int64(Need.SPANS), np.int64(Need.CONTROL)
+_NONE, _FIRST, _SLACK = np.int64(0), np.int64(1), np.int64(4)
 
 
 @njit(internal=True)
@@ -116,13 +117,13 @@ def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
         if service_at(plan, service).slots > 0:
             _fill_cache(plan, lane, service, plan.start_s)
         if rules_at(plan, service).probe_s > 0.0:
-            enter_probe(plan, lane, service, 1)
+            enter_probe(plan, lane, service, _FIRST)
     stream_at(lane, 0).time = plan.start_s
     stream_at(lane, 0).first_s = plan.start_s
     next_candidate(lane, 0)
     set_leaf(lane, STREAM_LEAF, stream_at(lane, next_stream(lane)).time)
     for i in range(lane.n_changes):
-        enter_control(lane, change_at(lane, i).time, _FAULT, i, 0, 0, i, 0)
+        enter_control(lane, change_at(lane, i).time, _FAULT, np.uint64(i), _NONE, _NONE, i, _NONE)
     check_room(lane)
 
 
@@ -146,4 +147,4 @@ def after_growth(lanes, run, old_spans):  # type: ignore[no-untyped-def]
 @njit
 def enter_action(lanes, run, number, time):  # type: ignore[no-untyped-def]
     """Enter an action of a run, which the caller has written to its actions."""
-    enter_control(lanes[run], time, _ACTION, number, 0, 0, number, 0)
+    enter_control(lanes[run], time, _ACTION, np.uint64(number), _NONE, _NONE, number, _NONE)

@@ -315,7 +315,7 @@ def refresh(plan, lane, at, now):  # type: ignore[no-untyped-def]
 def enter_replica(lane, time, at, what):  # type: ignore[no-untyped-def]
     """Enter an event of a replica under its present incarnation, and ask for room if little is left."""
     r = replica_at(lane, at)
-    enter_control(lane, time, _REPLICA, at, r.entries, what, at, r.incarnation)
+    enter_control(lane, time, _REPLICA, np.uint64(at), r.entries, what, at, r.incarnation)
     r.entries += 1
     if lane.n_control + lane.n_replicas + 4 > lane.control_cap:
         lane.need |= _CONTROL
