@@ -71,8 +71,8 @@ class Span:
 
     __slots__ = (
         "answered", "arrived_s", "at_work", "breaker", "caller", "connected", "deadline_s", "epoch", "given_up",
-        "hedge", "hit", "key", "leads", "lock", "lookup", "number", "order", "poisoned", "pool", "priority", "replica", "reply",
-        "request", "route", "sent", "service", "stop", "timers", "waits",
+        "hedge", "hit", "key", "leads", "lock", "lookup", "number", "order", "poisoned", "pool", "priority", "replica",
+        "reply", "request", "route", "sent", "service", "stop", "timers", "waits",
     )  # fmt: skip
 
     def __init__(
