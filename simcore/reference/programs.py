@@ -19,9 +19,9 @@ from simcore.model.scenario import (
     ParallelStep,
 )
 from simcore.reference.attempts import Attempts, Route, Span, amount, chance
-from simcore.reference.cache import owner_of
 from simcore.reference.calls import Join, OneCall
 from simcore.reference.effects import warming
+from simcore.reference.flights import Flight
 from simcore.reference.gates import Gates
 from simcore.reference.locks import Lock
 from simcore.reference.replica import Replica, ServiceState
@@ -140,9 +140,31 @@ class Programs:
         answer = yield from self._wait(span, self._call(span, step, key))
         if answer is not None and answer.hit:
             return Status.ERROR if answer.poisoned else Status.OK
+        if spec.cached.coalesce:
+            return (yield from self._fetch_once(span, replica, step, key))
+        return (yield from self._fetch(span, replica, step, key))
+
+    def _fetch(self, span: Span, replica: Replica, step: Numbered, key: int) -> Walking:
+        """Walk through the inner steps of a read, and fill the cache."""
         status = yield from self._steps(span, replica, step.inner)
         if status is Status.OK:
-            self._fill(span, self._sites[step.site].service, key)
+            self._fill(span, step, key)
+        return status
+
+    def _fetch_once(self, span: Span, replica: Replica, step: Numbered, key: int) -> Walking:
+        """Do the work of a read, unless another span of the replica is at it: then wait for that one."""
+        flight = replica.flights.get((step.site, key))
+        if flight is not None:
+            self._world.ledger.log(span.request, span.order, Event.JOINED, key)
+            end = span.waits = flight.join(span)
+            yield end
+            span.waits = None
+            return Status.OK if flight.succeeded else Status.DEPENDENCY
+        flight = Flight(self._world.calendar, replica.flights, (step.site, key))
+        span.leads.append(flight)
+        status = yield from self._fetch(span, replica, step, key)
+        span.leads.remove(flight)
+        flight.land(succeeded=status is Status.OK)
         return status
 
     def _key(self, span: Span, step: Numbered) -> int:
@@ -163,14 +185,18 @@ class Programs:
                 share = share + influence.value
         return min(1.0, share)
 
-    def _fill(self, span: Span, service: ServiceState, key: int) -> None:
-        world = self._world
-        owner = owner_of(key, service.eligible())
-        # health checks may keep a replica in rotation that is down
-        if owner is not None and owner.serving:
-            assert service.spec.cache is not None
-            owner.shard.fill(key, world.calendar.now + service.spec.cache.ttl_s)
-            world.ledger.log(span.request, span.order, Event.FILLED, key)
+    def _fill(self, span: Span, step: Numbered, key: int) -> None:
+        """Write what a span has read into the replicas that the key lives on."""
+        service, keys = self._sites[step.site].service, self._world.keys.sites[step.site]
+        assert service.spec.cache is not None
+        ttl_s = service.spec.cache.ttl_s if keys.has(key) else service.spec.cache.negative_ttl_s
+        if ttl_s is None:
+            return
+        for owner in keys.owners(key, service.eligible()):
+            # health checks may keep a replica in rotation that is down
+            if owner.serving:
+                owner.shard.fill(key, self._world.calendar.now + ttl_s)
+                self._world.ledger.log(span.request, span.order, Event.FILLED, key)
 
     def _call(self, span: Span, step: Numbered, lookup: int = -1) -> OneCall:
         """Begin a call."""

@@ -17,6 +17,7 @@ from simcore.reference.queues import queue_of
 if TYPE_CHECKING:
     from simcore.reference.attempts import Span
     from simcore.reference.breakers import Breaker, Budget
+    from simcore.reference.flights import Flight
     from simcore.reference.locks import Lock
     from simcore.reference.pools import Pool
 
@@ -102,6 +103,7 @@ class Replica:
         self.pools: dict[int, Pool] = {}  #: by callee; made when first used, as are the others
         self.breakers: dict[int, Breaker] = {}  #: by call site
         self.budgets: dict[int, Budget] = {}  #: by call site
+        self.flights: dict[tuple[int, int], Flight] = {}  #: coalesced reads under way, by call site and cache key
         self.waiting = Level(calendar.now)  #: attempts that wait for a connection
         self._calendar = calendar
         self.processor = Processor(calendar, spec.speed, spec.cores, self.refresh_busy)
