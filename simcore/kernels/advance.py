@@ -62,7 +62,7 @@ _DELAY, _REPLY, _GRANT, _ARRIVE, _RETRY = (
     np.int64(Kind.ARRIVE),
     np.int64(Kind.RETRY),
 )
-_OK = np.int64(Status.OK)
+_OK, _DEPENDENCY, _FLIGHT = np.int64(Status.OK), np.int64(Status.DEPENDENCY), np.int64(Kind.FLIGHT)
 _FAULT, _ACTION, _PROBE = np.int64(Kind.FAULT), np.int64(Kind.ACTION), np.int64(Kind.PROBE)
 _CANCEL, _LOCK, _POOL, _HEDGE = np.int64(Kind.CANCEL), np.int64(Kind.LOCK), np.int64(Kind.POOL), np.int64(Kind.HEDGE)
 _SLACK = np.int64(4)
@@ -161,6 +161,12 @@ def _on_extra(plan, lane, s, kind, now):  # type: ignore[no-untyped-def]
     """Run a heap entry of a kind that plain calls do not have."""
     if kind == _LOCK:
         on_lock(plan, lane, s, now)
+        return WALK, s, _OK
+    if kind == _FLIGHT:
+        span = span_at(lane, s)
+        if span.failing:
+            return FINISH, s, _DEPENDENCY
+        span.pc = step_at(plan, span.pc).after
         return WALK, s, _OK
     if kind == _POOL:
         return SEND, s, _OK

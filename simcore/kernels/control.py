@@ -27,8 +27,8 @@ from simcore.kernels.spans import (
     COME_UP,
     CRASH,
     DRAIN_END,
-    ENTERING,
     GC_END,
+    LANDING,
     NOBODY,
     OOM,
     QUEUED,
@@ -115,7 +115,7 @@ def _next_victim(lane, at, after, first):  # type: ignore[no-untyped-def]
     for s in range(lane.span_cap):
         span = span_at(lane, s)
         if (
-            QUEUED <= span.state <= ENTERING
+            QUEUED <= span.state <= LANDING
             and span.replica == at
             and (first or span.key > after)
             and (best < 0 or span.key < span_at(lane, best).key)
@@ -262,6 +262,7 @@ def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def
     fleet.tail = at
     r.q_head = -1
     r.q_tail = -1
+    r.flights = -1
     r.version = fleet.version
     r.born = now
     r.last_empty = now

@@ -7,6 +7,7 @@ from simcore.jit import njit
 from simcore.kernels import cache
 from simcore.kernels.calendar import FAN, STREAM_LEAF, control_is_short, enter_control, next_stream, rescan, set_leaf
 from simcore.kernels.control import add_replica, next_candidate
+from simcore.kernels.copies import holder
 from simcore.kernels.health import enter_probe
 from simcore.layout import (
     NEVER,
@@ -64,15 +65,15 @@ def regroup(lane):  # type: ignore[no-untyped-def]
 @njit(internal=True)
 def _fill_cache(plan, lane, service, start_s):  # type: ignore[no-untyped-def]
     base = service_at(plan, service)
-    n_keys = base.n_keys
     full = np.zeros(lane.replica_cap, np.int64)
     mine = np.full((lane.replica_cap, base.slots), -1, np.int64)
-    for i in range(n_keys):
-        cache_key = np.int64(seed_at(plan, base.first_key + i).key)
-        at = cache.owner(lane, service, cache_key)
-        if full[at] < base.slots:
-            mine[at, full[at]] = cache_key
-            full[at] += 1
+    for i in range(base.n_seeds):
+        seed = seed_at(plan, base.first_seed + i)
+        for rank in range(seed.copies):
+            at = holder(lane, service, np.int64(seed.key), rank)
+            if at >= 0 and full[at] < base.slots:
+                mine[at, full[at]] = seed.key
+                full[at] += 1
     for at in range(lane.n_replicas):
         for i in range(full[at] - 1, -1, -1):
             cache_key = mine[at, i]
