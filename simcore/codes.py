@@ -11,6 +11,9 @@ BORDER = 4095
 #: Key of the rendezvous hashing that spreads cache keys over replicas.
 CACHE_SALT = 0x6D656E64
 
+#: Key of the draws that say which cache keys do not exist.
+ABSENT_SALT = 0x616273
+
 
 class Kind(IntEnum):
     """Kind of a calendar entry; the smallest of equal times runs first."""

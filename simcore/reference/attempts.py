@@ -17,6 +17,7 @@ from simcore.model.scenario import Call, Demand, Latency
 from simcore.reference.breakers import Breaker
 from simcore.reference.calendar import Entry
 from simcore.reference.edges import Edges
+from simcore.reference.flights import Flight
 from simcore.reference.locks import Lock
 from simcore.reference.pools import Pool
 from simcore.reference.replica import Replica, ServiceState
@@ -37,14 +38,14 @@ def amount(spec: Demand, key: np.uint64, step: int, purpose: Purpose) -> float:
     return float(draw(_DIST[spec.dist], spec.mean_s, shape, key, step, int(purpose)))
 
 
-def chance(key: np.uint64, purpose: Purpose, step: int = BORDER) -> float:
+def chance(key: np.uint64, purpose: Purpose, step: int = BORDER, sub: int = 0) -> float:
     """Return the uniform that decides something about a span, by default outside the steps of its operation."""
-    return float(uniform(key, _index_of(step, purpose)))
+    return float(uniform(key, _index_of(step, purpose, sub)))
 
 
 @functools.cache
-def _index_of(step: int, purpose: Purpose) -> np.uint64:
-    return np.uint64(draw_index(step, int(purpose)))
+def _index_of(step: int, purpose: Purpose, sub: int) -> np.uint64:
+    return np.uint64(draw_index(step, int(purpose))) + np.uint64(sub)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ class Span:
 
     __slots__ = (
         "answered", "arrived_s", "at_work", "breaker", "caller", "connected", "deadline_s", "epoch", "given_up",
-        "hedge", "hit", "key", "lock", "lookup", "number", "order", "poisoned", "pool", "priority", "replica", "reply",
-        "request", "route", "sent", "service", "stop", "timers", "waits",
+        "hedge", "hit", "key", "leads", "lock", "lookup", "number", "order", "poisoned", "pool", "priority", "replica",
+        "reply", "request", "route", "sent", "service", "stop", "timers", "waits",
     )  # fmt: skip
 
     def __init__(
@@ -114,6 +115,7 @@ class Span:
         self.stop: Callable[[SimpyEvent], None] | None = None  #: ends its work; None if it is not cancellable
         self.waits: _Cancellable | None = None  #: what it waits for
         self.lock: Lock | None = None  #: that it holds
+        self.leads: list[Flight] = []  #: reads that others wait for, the innermost last
 
     def drop_timers(self) -> None:
         """Cancel what would have happened without an end."""
@@ -133,6 +135,8 @@ class Span:
         if self.waits is not None:
             self.waits.cancel()
         self.unlock()
+        while self.leads:
+            self.leads.pop().land(succeeded=False)
 
 
 class Attempts:

@@ -1,21 +1,24 @@
 """What caches hold: one shard per replica with exact LRU, and the keys of the call sites that use it."""
 
-__all__ = ["KeySpace", "Popularity", "Shard", "owner_of"]
+__all__ = ["KeySpace", "Popularity", "Shard", "owners_of"]
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from simcore.codes import CACHE_SALT
+from simcore.codes import ABSENT_SALT, CACHE_SALT, ReplicaState
 from simcore.model.popularity import alias_table
 from simcore.model.scenario import CachedStep, Scenario
 from simcore.samplers import popularity
 from simcore.streams import keyed, uniform
+
+if TYPE_CHECKING:
+    from simcore.reference.replica import ServiceState
 
 #: Index ranges of a run's keys (model.md: caches, faults).
 WARM_INDEX = 2**40
@@ -79,15 +82,11 @@ class _Owner(Protocol):
 OwnerT = TypeVar("OwnerT", bound=_Owner)
 
 
-def owner_of(key: int, eligible: Sequence[OwnerT]) -> OwnerT | None:
-    """Return the replica with the largest hash of key and replica number (rendezvous), None if nobody is eligible."""
+def owners_of(key: int, eligible: Sequence[OwnerT], copies: int = 1) -> list[OwnerT]:
+    """Return the replicas with the largest hashes of key and replica number (rendezvous), the largest first."""
     base = keyed(np.uint64(CACHE_SALT), key)
-    best, best_weight = None, -1
-    for replica in eligible:
-        weight = int(keyed(base, replica.number))
-        if weight > best_weight:
-            best, best_weight = replica, weight
-    return best
+    weights = {replica.number: int(keyed(base, replica.number)) for replica in eligible}
+    return sorted(eligible, key=lambda replica: (-weights[replica.number], replica.number))[:copies]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +94,23 @@ class Popularity:
     """The keys of one ``cached`` call site."""
 
     offset: int  #: its first key among those of the cache service
+    absent: float  #: share of the keys that do not exist
+    replicated: int  #: so many of the most popular keys ...
+    copies: int  #: ... live on so many replicas
     accept: npt.NDArray[np.float64]
     alias: npt.NDArray[np.int64]
 
     def pick(self, u: float) -> int:
         """Return the cache key that a uniform selects."""
         return self.offset + int(popularity(self.accept, self.alias, u))
+
+    def has(self, key: int) -> bool:
+        """Return whether there is anything to cache under a key."""
+        return self.absent <= 0.0 or float(uniform(keyed(np.uint64(ABSENT_SALT), key), np.uint64(0))) >= self.absent
+
+    def owners(self, key: int, eligible: Sequence[OwnerT]) -> list[OwnerT]:
+        """Return the replicas that a key lives on."""
+        return owners_of(key, eligible, self.copies if key - self.offset < self.replicated else 1)
 
 
 class KeySpace:
@@ -112,33 +122,51 @@ class KeySpace:
         for step in scenario.sites:
             if isinstance(step.spec, CachedStep):
                 cached = step.spec.cached
-                users = self._by_service[cached.to.split(".")[0]]
+                name, spec = cached.to.split(".")[0], cached.keys
+                users = self._by_service[name]
                 offset = users[-1].offset + users[-1].accept.size if users else 0
-                keys = Popularity(offset, *alias_table(cached.keys.count, cached.keys.zipf))
+                shard = scenario.services[name].cache
+                assert shard is not None
+                table = alias_table(spec.count, spec.zipf)
+                keys = Popularity(offset, spec.absent, spec.replicated, shard.copies, *table)
                 users.append(keys)
                 self.sites[step.site] = keys
 
-    def by_rank(self, service: str) -> Iterable[int]:
-        """Yield the keys of a cache service, the most popular first, call sites taking turns."""
+    def by_rank(self, service: str) -> Iterator[tuple[Popularity, int]]:
+        """Yield the keys of a cache service that exist, the most popular first, call sites taking turns."""
         users = self._by_service[service]
         for rank in range(max((keys.accept.size for keys in users), default=0)):
-            yield from (keys.offset + rank for keys in users if rank < keys.accept.size)
+            for keys in users:
+                if rank < keys.accept.size and keys.has(keys.offset + rank):
+                    yield keys, keys.offset + rank
 
     def warm(self, service: str, replicas: Sequence[OwnerT], run_key: np.uint64, t0: float, ttl_s: float) -> None:
         """Fill the shards with the most popular keys, these being the most recent."""
-        chosen: dict[int, list[int]] = {replica.number: [] for replica in replicas}
-        room = {replica.number: replica.shard.slots for replica in replicas}
-        n_open = len(replicas)
-        for key in self.by_rank(service):
-            if n_open == 0:
-                break
-            owner = owner_of(key, replicas)
-            assert owner is not None
-            if room[owner.number] > 0:
-                chosen[owner.number].append(key)
-                room[owner.number] -= 1
-                n_open -= room[owner.number] == 0
-        for replica in replicas:
-            for key in reversed(chosen[replica.number]):
+        for replica, keys in self._shares(service, replicas):
+            for key in keys:
                 u = uniform(keyed(run_key, WARM_INDEX + key), np.uint64(0))
                 replica.shard.fill(key, t0 + ttl_s * u)
+
+    def load(self, service: "ServiceState", now: float) -> None:
+        """Load the most popular keys into the replicas of a cache that are up."""
+        if service.spec.cache is None:
+            return
+        for replica, keys in self._shares(service.name, service.eligible()):
+            if replica.state is ReplicaState.UP:
+                for key in keys:
+                    replica.shard.fill(key, now + service.spec.cache.ttl_s)
+
+    def _shares(self, service: str, replicas: Sequence[OwnerT]) -> Iterator[tuple[OwnerT, list[int]]]:
+        """Yield the most popular keys that each replica owns and has room for, the least popular first."""
+        chosen: dict[int, list[int]] = {replica.number: [] for replica in replicas}
+        n_open = len(replicas)
+        for keys, key in self.by_rank(service):
+            if n_open == 0:
+                break
+            for owner in keys.owners(key, replicas):
+                mine = chosen[owner.number]
+                if len(mine) < owner.shard.slots:
+                    mine.append(key)
+                    n_open -= len(mine) == owner.shard.slots
+        for replica in replicas:
+            yield replica, chosen[replica.number][::-1]

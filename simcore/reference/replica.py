@@ -17,6 +17,7 @@ from simcore.reference.queues import queue_of
 if TYPE_CHECKING:
     from simcore.reference.attempts import Span
     from simcore.reference.breakers import Breaker, Budget
+    from simcore.reference.flights import Flight
     from simcore.reference.locks import Lock
     from simcore.reference.pools import Pool
 
@@ -54,6 +55,7 @@ class ServiceState:
     versions: list[int] = field(default_factory=lambda: [0, 1])
     shut_off: bool = False  #: nobody may call it
     retry_fraction: float = 1.0  #: of the retries of its calls that may be made
+    degraded: bool = False  #: optional calls are left out
     pool_amount: float = 1.0  #: multiple of its pools' sizes
     locks: dict[str, "Lock"] = field(default_factory=dict)
 
@@ -101,6 +103,7 @@ class Replica:
         self.pools: dict[int, Pool] = {}  #: by callee; made when first used, as are the others
         self.breakers: dict[int, Breaker] = {}  #: by call site
         self.budgets: dict[int, Budget] = {}  #: by call site
+        self.flights: dict[tuple[int, int], Flight] = {}  #: coalesced reads under way, by call site and cache key
         self.waiting = Level(calendar.now)  #: attempts that wait for a connection
         self._calendar = calendar
         self.processor = Processor(calendar, spec.speed, spec.cores, self.refresh_busy)

@@ -14,7 +14,6 @@ from simcore.codes import Event, Kind, Param, Purpose, Status
 from simcore.model.scenario import Call
 from simcore.reference.attempts import Attempts, Route, Span, chance
 from simcore.reference.balancers import BALANCERS
-from simcore.reference.cache import owner_of
 from simcore.reference.calendar import Entry
 from simcore.reference.gates import Gates
 from simcore.reference.lifecycle import Lifecycle
@@ -95,10 +94,11 @@ class Requests:
     def _choose(self, span: Span) -> Replica | None:
         service = span.service
         eligible = service.eligible()
-        if span.lookup >= 0:
-            return owner_of(span.lookup, eligible)
         if not eligible:
             return None
+        if span.lookup >= 0:
+            owners = self._world.keys.sites[span.route.site].owners(span.lookup, eligible)
+            return owners[min(len(owners) - 1, int(chance(span.key, Purpose.BALANCER) * len(owners)))]
         replica = BALANCERS[service.spec.balancer](span, eligible)
         service.last_chosen = replica.number
         return replica
