@@ -74,7 +74,7 @@ SERVICE = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-#: How a service's replicas queue, warm up, collect garbage, are checked and cache; a length of 0 where they do not.
+#: How a service's replicas queue, warm up, collect garbage, are checked, cache and scale; a length of 0 where not.
 RULES = np.dtype(
     [
         ("discipline", "i8"), ("lifo_above", "i8"), ("target_s", "f8"), ("interval_s", "f8"),
@@ -83,6 +83,8 @@ RULES = np.dtype(
         ("pause_s", "f8"), ("pause_s_per_gb", "f8"),
         ("probe_s", "f8"), ("unhealthy_after", "i8"), ("healthy_after", "i8"),
         ("negative_ttl_s", "f8"), ("copies", "i8"),
+        ("target", "f8"), ("tolerance", "f8"), ("every_steps", "i8"), ("stabilisation_steps", "i8"),  # of an autoscaler
+        ("least", "i8"), ("most", "i8"),  # replicas
     ],
     align=True,
 )  # fmt: skip
@@ -140,6 +142,8 @@ ENTRY_CLASS = np.dtype(
     ],
     align=True,
 )
+#: From ``time`` on, the rate is so many times the base rate.
+POINT = np.dtype([("time", "f8"), ("factor", "f8")], align=True)
 PLAN = np.dtype(
     [
         ("services", "i8"), ("rules", "i8"), ("sheds", "i8"), ("steps", "i8"), ("sites", "i8"), ("aliases", "i8"),
@@ -150,6 +154,9 @@ PLAN = np.dtype(
         ("slots_max", "i8"),
         ("n_classes", "i8"),
         ("gates", "i8"), ("deadline_s", "f8"),
+        ("points", "i8"), ("n_points", "i8"),  # of a recorded series, else none
+        ("n_users", "i8"), ("think_mean", "f8"), ("think_shape", "f8"), ("think_dist", "i8"),
+        ("wishes_wide", "i8"),  # of an autoscaler, that it has to remember; 0: there is none
         ("n_sites", "i8"), ("n_locks", "i8"),
         ("breakers_wide", "i8"), ("window_wide", "i8"), ("budgets_wide", "i8"), ("pools_wide", "i8"),  # of a replica
         ("plain", "i8"),  # neither a deadline nor a cancellable entry
@@ -173,6 +180,7 @@ class Plan:
     seeds: Records  #: (entry,) SEED_KEY: a cache's keys in order of popularity, caches one after the other
     classes: Records  #: (class,) ENTRY_CLASS
     gates: Records  #: (site,) GATE
+    points: Records  #: (point,) POINT
 
 
 service_at = rows_of(SERVICE, "services")
@@ -184,6 +192,7 @@ alias_at = rows_of(ALIAS, "aliases")
 seed_at = rows_of(SEED_KEY, "seeds")
 class_at = rows_of(ENTRY_CLASS, "classes")
 gate_at = rows_of(GATE, "gates")
+point_at = rows_of(POINT, "points")
 
 #: Step kinds that only the plan knows: write the key of a cached step; end of an operation; end of a serial section;
 #: lead a coalesced miss or wait for the one who does.
@@ -277,6 +286,7 @@ FLEET = np.dtype(
     [
         ("last", "i8"), ("first", "i8"), ("tail", "i8"), ("ordinals", "i8"),
         ("version", "i8"), ("newest", "i8"), ("depth", "i8"), ("marks", "i8"),
+        ("used", "f8"),  # CPU utilisation of the window on which the autoscaler acts
         ("degraded", "i8"),  # whether calls that are not required are left out
         ("shut", "i8"), ("retry", "f8"), ("pool", "f8"),  # what actions have set: shut off, retry fraction, pool amount
     ],
@@ -300,6 +310,8 @@ POOL = np.dtype(
 )
 #: A serial section: the span that is in it, -1: none, and the line before it.
 LOCK = np.dtype([("holder", "i8"), ("head", "i8"), ("tail", "i8")], align=True)
+#: How many replicas an autoscaler wanted at an edge.
+WISH = np.dtype([("step", "i8"), ("replicas", "i8")], align=True)
 
 TALLY = np.dtype([(tally.name.lower(), "i8") for tally in Tally], align=True)
 
@@ -311,7 +323,7 @@ LANE = np.dtype(
         ("streams", "i8"), ("mods", "i8"), ("changes", "i8"), ("actions", "i8"), ("rings", "i8"), ("fleets", "i8"),
         ("stacks", "i8"), ("shards", "i8"), ("slots", "i8"), ("where", "i8"), ("ends", "i8"), ("scratch", "i8"),
         ("tally", "i8"), ("log", "i8"),
-        ("pools", "i8"), ("breakers", "i8"), ("outcomes", "i8"), ("budgets", "i8"), ("locks", "i8"),
+        ("pools", "i8"), ("breakers", "i8"), ("outcomes", "i8"), ("budgets", "i8"), ("locks", "i8"), ("wishes", "i8"),
         ("plain", "i8"),  # whether nothing in force concerns all calls: a deadline, an edge's fault, an action
         ("edges", "i8"), ("span_room", "i8"), ("log_room", "i8"), ("cancels", "i8"),
         ("now", "f8"), ("admitted", "f8"), ("phase", "f8"), ("key", "u8"), ("window", "i8"), ("events", "i8"),
@@ -355,6 +367,7 @@ ARRAYS: dict[str, Any] = {
     "outcomes": OUTCOME,  #: (replica_cap * breakers_wide * window_wide,) a ring per breaker
     "budgets": BUDGET,  #: (replica_cap * budgets_wide,)
     "locks": LOCK,  #: (lock,)
+    "wishes": WISH,  #: (service * wishes_wide,) a ring per service
 }
 
 #: Arrays with a fixed number of elements per replica: name -> fields of ``PLAN`` whose product it is.
@@ -390,6 +403,7 @@ breaker_at = rows_of(BREAKER, "breakers")
 outcome_at = rows_of(OUTCOME, "outcomes")
 budget_at = rows_of(BUDGET, "budgets")
 lock_at = rows_of(LOCK, "locks")
+wish_at = rows_of(WISH, "wishes")
 
 
 def _dist(spec: Demand | Latency) -> tuple[int, float, float]:
@@ -555,7 +569,7 @@ class _Compiler:
         ]
 
 
-_SHAPES = {"constant": 0, "sinusoidal": 1, "step": 2, "burst": 3}
+_SHAPES = {"constant": 0, "sinusoidal": 1, "step": 2, "burst": 3, "series": 4}
 
 
 def _plain(gates: Records) -> npt.NDArray[np.bool_]:
@@ -566,6 +580,11 @@ def _plain(gates: Records) -> npt.NDArray[np.bool_]:
     return plain
 
 
+def _points(scenario: Scenario) -> list[tuple[float, float]]:
+    work = scenario.workload
+    return [(point.time_s, point.factor) for point in work.series] if work.shape == "series" else []
+
+
 def _head(scenario: Scenario, n_rings: int) -> dict[str, float]:
     """Return the fields of PLAN that say how the system is used."""
     work = scenario.workload
@@ -574,7 +593,9 @@ def _head(scenario: Scenario, n_rings: int) -> dict[str, float]:
         "sinusoidal": (work.amplitude, work.period_s, 1.0, 1.0 + work.amplitude),
         "step": (work.factor, work.from_s, 1.0, max(1.0, work.factor)),
         "burst": (work.factor, work.from_s, work.until_s, max(1.0, work.factor)),
+        "series": (0.0, 1.0, 1.0, max((point.factor for point in work.series), default=0.0)),
     }[work.shape]
+    think_dist, think_mean, think_shape = _dist(work.closed.think) if work.closed else (0, 0.0, 0.0)
     dist, mean, shape = _dist(scenario.network)
     step_s = scenario.timing.step_s
     return {
@@ -584,6 +605,8 @@ def _head(scenario: Scenario, n_rings: int) -> dict[str, float]:
         "n_services": len(scenario.services), "n_rings": n_rings,
         "slots_max": max(s.replicas.max for s in scenario.services.values()), "n_classes": len(work.entries),
         "deadline_s": np.inf if work.deadline_s is None else work.deadline_s,
+        "n_points": len(_points(scenario)), "n_users": work.closed.users if work.closed else 0,
+        "think_dist": think_dist, "think_mean": think_mean, "think_shape": think_shape,
     }  # fmt: skip
 
 
@@ -598,6 +621,10 @@ def _extent(code: _Compiler, gates: Records, classes: Records) -> dict[str, int]
         "pools_wide": int(gates["pool"].max(initial=-1)) + 1,
         "plain": int(code.scenario.workload.deadline_s is None and not classes["cancellable"].any()),
         "cancels": int(gates["cancellable"].any() or classes["cancellable"].any()),
+        "wishes_wide": max(
+            -(-of.stabilisation_steps // of.every_steps) if (of := spec.autoscaler) else 0
+            for spec in code.scenario.services.values()
+        ),
         # every branch of a parallel step may be followed by a hedge; a miss may become one that others wait for
         "span_room": 2 * branches + code.boards(),
         # three rows per branch at most; and a program may take and leave locks without waiting
@@ -606,13 +633,15 @@ def _extent(code: _Compiler, gates: Records, classes: Records) -> dict[str, int]
 
 
 def _rules(spec: Service) -> tuple[Any, ...]:
-    warmup, gc, health = spec.warmup, spec.gc, spec.health
+    warmup, gc, health, scaler = spec.warmup, spec.gc, spec.health, spec.autoscaler
     return (
         int(DisciplineCode[spec.discipline.upper()]), spec.lifo_above, spec.codel.target_s, spec.codel.interval_s,
         warmup.duration_s if warmup else 0.0, warmup.factor if warmup else 1.0,
         *((1, gc.garbage_bytes, gc.least_bytes, gc.share, gc.pause_s, gc.pause_s_per_gb) if gc else (0,) * 6),
         *((health.interval_s, health.unhealthy_after, health.healthy_after) if health else (0.0, 0, 0)),
         (spec.cache.negative_ttl_s or 0.0) if spec.cache else 0.0, spec.cache.copies if spec.cache else 1,
+        *((scaler.target, scaler.tolerance, scaler.every_steps, scaler.stabilisation_steps) if scaler else (0,) * 4),
+        spec.replicas.min, spec.replicas.max,
     )  # fmt: skip
 
 
@@ -654,7 +683,7 @@ def compile_plan(scenario: Scenario) -> Plan:
         for name, rows, dtype in (
             ("services", services, SERVICE), ("rules", rules, RULES), ("sheds", sheds, SHED),
             ("steps", code.steps, STEP), ("sites", sites, SITE), ("aliases", tables, ALIAS), ("seeds", seeds, SEED_KEY),
-            ("classes", entries, ENTRY_CLASS), ("gates", code.gates(), GATE),
+            ("classes", entries, ENTRY_CLASS), ("gates", code.gates(), GATE), ("points", _points(scenario), POINT),
         )
     }  # fmt: skip
     arrays["sites"]["plain"] = _plain(arrays["gates"])

@@ -9,7 +9,21 @@ from simcore.codes import ActionCode, Down, Event, Status
 from simcore.engines.api import EngineAction, RunInputs
 from simcore.engines.batch import BatchSession, Capacity
 from simcore.errors import CapacityError, InputError
-from simcore.kernels.spans import BACK, DELAYED, FREE, NOBODY, ON_CPU, OUT, QUEUED, RESERVED, UNSENT, WAITING
+from simcore.kernels.spans import (
+    DENIED,
+    FLIGHT,
+    FREE,
+    KEPT,
+    LANDING,
+    NOBODY,
+    ON_CPU,
+    POOLED,
+    QUEUED,
+    READY,
+    THINKING,
+    UNSENT,
+    WAITING,
+)
 from simcore.model.scenario import Scenario
 from simcore.streams import run_key
 from tests.shop import END_S, EVERY, act, lane_of, logs_of, play, runs, shop, windows_of
@@ -201,8 +215,9 @@ def assert_consistent(session: BatchSession, run: int) -> None:
         assert timers == sorted(timers)
     assert armed == np.count_nonzero(live & (spans["ring"] >= 0))
 
-    there = np.isin(state, (QUEUED, RESERVED, ON_CPU, DELAYED, WAITING))
-    waited_for = live & (state != UNSENT) & (spans["parent"] != NOBODY)
+    there = (state >= QUEUED) & (state <= LANDING)
+    unsent = np.isin(state, (UNSENT, READY, POOLED, KEPT, DENIED, FLIGHT, THINKING))
+    waited_for = live & ~unsent & (spans["parent"] != NOBODY)
     jobs = part(run, "jobs").reshape(-1, int(lane["per_replica"]))
     for at, replica in enumerate(part(run, "replicas")[: lane["n_replicas"]]):
         here = spans["replica"] == at
@@ -216,7 +231,7 @@ def assert_consistent(session: BatchSession, run: int) -> None:
         assert sorted(working["span"]) == np.flatnonzero(here & (state == ON_CPU)).tolist()
         ranks = [(job["end"], job["key"]) for job in working]
         assert all(ranks[(i - 1) // 2] < ranks[i] for i in range(1, len(ranks)))
-    assert set(state[live]) <= {OUT, QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BACK, UNSENT}
+    assert not (state[live] == READY).any()
     waiting = np.flatnonzero(live & (state == WAITING))
     assert spans["parent"][spans["child"][waiting]].tolist() == waiting.tolist()
 

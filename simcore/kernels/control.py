@@ -391,7 +391,7 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
     if action.code == _A_RESTART:
         rolling_restart(plan, lane, service, now)
     elif action.code == _A_SCALE:
-        _scale(plan, lane, service, np.int64(action.amount), now)
+        scale(plan, lane, service, np.int64(action.amount), now)
     elif action.code == _A_LIMIT:
         lane.admitted = action.amount
     elif action.code == _A_ROLLBACK:
@@ -450,7 +450,8 @@ def _clear_queue(plan, lane, service, now):  # type: ignore[no-untyped-def]
 
 
 @njit(internal=True)
-def _scale(plan, lane, service, amount, now):  # type: ignore[no-untyped-def]
+def scale(plan, lane, service, amount, now):  # type: ignore[no-untyped-def]
+    """Add so many replicas to a service, or drain so many of the newest."""
     for _ in range(amount):
         at = add_replica(plan, lane, service, STARTING, now)
         enter_replica(lane, now + service_at(plan, service).startup_s, at, COME_UP)

@@ -9,6 +9,7 @@ from simcore.kernels.calendar import FAN, STREAM_LEAF, control_is_short, enter_c
 from simcore.kernels.control import add_replica, next_candidate
 from simcore.kernels.copies import holder
 from simcore.kernels.health import enter_probe
+from simcore.kernels.users import begin_users
 from simcore.layout import (
     NEVER,
     Need,
@@ -118,9 +119,13 @@ def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
             _fill_cache(plan, lane, service, plan.start_s)
         if rules_at(plan, service).probe_s > 0.0:
             enter_probe(plan, lane, service, 1)
-    stream_at(lane, 0).time = plan.start_s
-    stream_at(lane, 0).first_s = plan.start_s
-    next_candidate(lane, 0)
+    if plan.n_users > 0:
+        stream_at(lane, 0).time = NEVER
+        begin_users(plan, lane)
+    else:
+        stream_at(lane, 0).time = plan.start_s
+        stream_at(lane, 0).first_s = plan.start_s
+        next_candidate(lane, 0)
     set_leaf(lane, STREAM_LEAF, stream_at(lane, next_stream(lane)).time)
     for i in range(lane.n_changes):
         enter_control(lane, change_at(lane, i).time, _FAULT, i, 0, 0, i, 0)

@@ -51,6 +51,7 @@ from simcore.kernels.spans import (
     release,
 )
 from simcore.kernels.threads import pass_on, put_back
+from simcore.kernels.users import think_again
 from simcore.layout import (
     BOARD,
     END,
@@ -440,6 +441,8 @@ def on_reply(plan, lane, s, now):  # type: ignore[no-untyped-def]
     if parent == CLIENT:
         settle_root(plan, lane, s, status, now)
         release(lane, s)
+        if plan.n_users > 0:
+            think_again(plan, lane, span.request, now)
         return NOTHING, s, _OK
     if not (lane.plain & site_at(plan, span.site).plain):
         return replied(plan, lane, s, status, now)
@@ -464,6 +467,8 @@ def on_timeout(plan, lane, s, now):  # type: ignore[no-untyped-def]
     if span.parent == CLIENT:
         settle_root(plan, lane, s, _TIMEOUT_ST, now)
         abandon(plan, lane, s, now)
+        if plan.n_users > 0:
+            think_again(plan, lane, span.request, now)
         return NOTHING, s, _OK
     if not (lane.plain & site_at(plan, span.site).plain):
         return timed_out(plan, lane, s, now)

@@ -20,8 +20,8 @@ JOINED, LANDING = 8, 9
 #: ... on its way back; a retry or hedge that is due later; a branch to be sent in this event; in a pool's line; with a
 #: connection kept for it; denied; lost on its way out.
 BACK, UNSENT, READY, POOLED, KEPT, DENIED, LOST = 10, 11, 12, 13, 14, 15, 16
-#: Records that are no attempts: a miss for which others wait.
-FLIGHT = 17
+#: Records that are no attempts: a miss for which others wait; a request that a user has not sent yet.
+FLIGHT, THINKING = 17, 18
 
 #: What a control entry of a replica does.
 RESTART, COME_UP, CRASH, OOM, DRAIN_END, GC_END = np.arange(6)
