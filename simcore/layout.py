@@ -33,6 +33,7 @@ from simcore.model.scenario import (
     Scenario,
     Service,
 )
+from simcore.streams import keyed, uniform
 from simcore.windows import END as END_RECORD
 from simcore.windows import Tally
 
@@ -44,6 +45,9 @@ PRIORITIES = np.int64(10)
 
 #: ``bad_to`` of a modulation that no rollback has ended.
 NO_VERSION = 2**62
+
+#: Key of the draws that say which cache keys do not exist.
+ABSENT = 0x616273
 
 Records = npt.NDArray[np.void]
 
@@ -65,12 +69,12 @@ SERVICE = np.dtype(
         ("cores", "f8"), ("speed", "f8"), ("startup_s", "f8"), ("drain_s", "f8"), ("ttl_s", "f8"),
         ("base_bytes", "i8"), ("per_span_bytes", "i8"), ("limit_bytes", "i8"), ("leak_bytes", "i8"),
         ("threads", "i8"), ("queue", "i8"), ("balancer", "i8"), ("initial", "i8"),
-        ("slots", "i8"), ("n_keys", "i8"), ("first_key", "i8"),
+        ("slots", "i8"), ("n_keys", "i8"), ("first_seed", "i8"), ("n_seeds", "i8"),
         ("plain", "i8"),  # queues first come first served, sheds nothing, collects no garbage
     ],
     align=True,
 )  # fmt: skip
-#: How a service's replicas queue, warm up, collect garbage and are checked; a length of 0 where they do not.
+#: How a service's replicas queue, warm up, collect garbage, are checked, cache and scale; a length of 0 where not.
 RULES = np.dtype(
     [
         ("discipline", "i8"), ("lifo_above", "i8"), ("target_s", "f8"), ("interval_s", "f8"),
@@ -78,6 +82,9 @@ RULES = np.dtype(
         ("collects", "i8"), ("garbage_bytes", "i8"), ("least_bytes", "i8"), ("share", "f8"),
         ("pause_s", "f8"), ("pause_s_per_gb", "f8"),
         ("probe_s", "f8"), ("unhealthy_after", "i8"), ("healthy_after", "i8"),
+        ("negative_ttl_s", "f8"), ("copies", "i8"),
+        ("target", "f8"), ("tolerance", "f8"), ("every_steps", "i8"), ("stabilisation_steps", "i8"),  # of an autoscaler
+        ("least", "i8"), ("most", "i8"),  # replicas
     ],
     align=True,
 )  # fmt: skip
@@ -103,6 +110,8 @@ SITE = np.dtype(
         ("operation", "i8"), ("retries", "i8"), ("required", "i8"), ("ring", "i8"), ("cached", "i8"),
         ("key_offset", "i8"), ("table", "i8"), ("table_n", "i8"),
         ("depth", "i8"),  # how many cached steps the site lies in
+        ("absent", "f8"), ("replicated", "i8"), ("coalesces", "i8"),
+        ("special", "i8"),  # whether its fills are more than one entry of one replica
         ("plain", "i8"),  # nothing of ``GATE`` concerns its calls
     ],
     align=True,
@@ -121,7 +130,7 @@ GATE = np.dtype(
     align=True,
 )  # fmt: skip
 ALIAS = np.dtype([("accept", "f8"), ("alias", "i4")], align=True)
-SEED_KEY = np.dtype([("key", "i4")], align=True)
+SEED_KEY = np.dtype([("key", "i4"), ("copies", "i4")], align=True)
 ENTRY_CLASS = np.dtype(
     [
         ("cumulative", "f8"),
@@ -133,6 +142,8 @@ ENTRY_CLASS = np.dtype(
     ],
     align=True,
 )
+#: From ``time`` on, the rate is so many times the base rate.
+POINT = np.dtype([("time", "f8"), ("factor", "f8")], align=True)
 PLAN = np.dtype(
     [
         ("services", "i8"), ("rules", "i8"), ("sheds", "i8"), ("steps", "i8"), ("sites", "i8"), ("aliases", "i8"),
@@ -143,6 +154,9 @@ PLAN = np.dtype(
         ("slots_max", "i8"),
         ("n_classes", "i8"),
         ("gates", "i8"), ("deadline_s", "f8"),
+        ("points", "i8"), ("n_points", "i8"),  # of a recorded series, else none
+        ("n_users", "i8"), ("think_mean", "f8"), ("think_shape", "f8"), ("think_dist", "i8"),
+        ("wishes_wide", "i8"),  # of an autoscaler, that it has to remember; 0: there is none
         ("n_sites", "i8"), ("n_locks", "i8"),
         ("breakers_wide", "i8"), ("window_wide", "i8"), ("budgets_wide", "i8"), ("pools_wide", "i8"),  # of a replica
         ("plain", "i8"),  # neither a deadline nor a cancellable entry
@@ -166,6 +180,7 @@ class Plan:
     seeds: Records  #: (entry,) SEED_KEY: a cache's keys in order of popularity, caches one after the other
     classes: Records  #: (class,) ENTRY_CLASS
     gates: Records  #: (site,) GATE
+    points: Records  #: (point,) POINT
 
 
 service_at = rows_of(SERVICE, "services")
@@ -177,9 +192,11 @@ alias_at = rows_of(ALIAS, "aliases")
 seed_at = rows_of(SEED_KEY, "seeds")
 class_at = rows_of(ENTRY_CLASS, "classes")
 gate_at = rows_of(GATE, "gates")
+point_at = rows_of(POINT, "points")
 
-#: Step kinds that only the plan knows: write the key of a cached step; end of an operation; end of a serial section.
-FILL, END, UNLOCK = 6, 7, 8
+#: Step kinds that only the plan knows: write the key of a cached step; end of an operation; end of a serial section;
+#: lead a coalesced miss or wait for the one who does.
+FILL, END, UNLOCK, BOARD = 6, 7, 8, 9
 
 #: An attempt, and the span that it becomes. Free records are chained through ``q_next``.
 SPAN = np.dtype(
@@ -222,7 +239,7 @@ REPLICA = np.dtype(
         ("rate", "f8"), ("pace", "f8"), ("alone_pace", "f8"),  # per job; 1 / rate; 1 / speed
         ("n_jobs", "i8"), ("threads", "i8"),  # on the CPU; granted and reserved
         ("in_flight", "i8"), ("outstanding", "i8"),  # spans here; attempts that callers wait for
-        ("queued", "i8"), ("q_head", "i8"), ("q_tail", "i8"), ("last_empty", "f8"),
+        ("queued", "i8"), ("q_head", "i8"), ("q_tail", "i8"), ("last_empty", "f8"), ("flights", "i8"),
         ("rotates", "i8"), ("passed", "i8"), ("missed", "i8"),  # whether the balancer sends to it; checks in a row
         ("warming", "i8"), ("came_up", "f8"), ("collecting", "i8"), ("garbage", "i8"),
         ("service", "i8"), ("state", "i8"), ("quarantined", "i8"), ("next", "i8"), ("shard", "i8"),
@@ -269,6 +286,7 @@ FLEET = np.dtype(
     [
         ("last", "i8"), ("first", "i8"), ("tail", "i8"), ("ordinals", "i8"),
         ("version", "i8"), ("newest", "i8"), ("depth", "i8"), ("marks", "i8"),
+        ("used", "f8"),  # CPU utilisation of the window on which the autoscaler acts
         ("degraded", "i8"),  # whether calls that are not required are left out
         ("shut", "i8"), ("retry", "f8"), ("pool", "f8"),  # what actions have set: shut off, retry fraction, pool amount
     ],
@@ -292,6 +310,8 @@ POOL = np.dtype(
 )
 #: A serial section: the span that is in it, -1: none, and the line before it.
 LOCK = np.dtype([("holder", "i8"), ("head", "i8"), ("tail", "i8")], align=True)
+#: How many replicas an autoscaler wanted at an edge.
+WISH = np.dtype([("step", "i8"), ("replicas", "i8")], align=True)
 
 TALLY = np.dtype([(tally.name.lower(), "i8") for tally in Tally], align=True)
 
@@ -303,7 +323,7 @@ LANE = np.dtype(
         ("streams", "i8"), ("mods", "i8"), ("changes", "i8"), ("actions", "i8"), ("rings", "i8"), ("fleets", "i8"),
         ("stacks", "i8"), ("shards", "i8"), ("slots", "i8"), ("where", "i8"), ("ends", "i8"), ("scratch", "i8"),
         ("tally", "i8"), ("log", "i8"),
-        ("pools", "i8"), ("breakers", "i8"), ("outcomes", "i8"), ("budgets", "i8"), ("locks", "i8"),
+        ("pools", "i8"), ("breakers", "i8"), ("outcomes", "i8"), ("budgets", "i8"), ("locks", "i8"), ("wishes", "i8"),
         ("plain", "i8"),  # whether nothing in force concerns all calls: a deadline, an edge's fault, an action
         ("edges", "i8"), ("span_room", "i8"), ("log_room", "i8"), ("cancels", "i8"),
         ("now", "f8"), ("admitted", "f8"), ("phase", "f8"), ("key", "u8"), ("window", "i8"), ("events", "i8"),
@@ -347,6 +367,7 @@ ARRAYS: dict[str, Any] = {
     "outcomes": OUTCOME,  #: (replica_cap * breakers_wide * window_wide,) a ring per breaker
     "budgets": BUDGET,  #: (replica_cap * budgets_wide,)
     "locks": LOCK,  #: (lock,)
+    "wishes": WISH,  #: (service * wishes_wide,) a ring per service
 }
 
 #: Arrays with a fixed number of elements per replica: name -> fields of ``PLAN`` whose product it is.
@@ -382,12 +403,17 @@ breaker_at = rows_of(BREAKER, "breakers")
 outcome_at = rows_of(OUTCOME, "outcomes")
 budget_at = rows_of(BUDGET, "budgets")
 lock_at = rows_of(LOCK, "locks")
+wish_at = rows_of(WISH, "wishes")
 
 
 def _dist(spec: Demand | Latency) -> tuple[int, float, float]:
     dist = Dist[spec.dist.upper()]
     shape = {Dist.LOGNORMAL: spec.sigma, Dist.GAMMA: spec.shape}.get(dist, 0.0)
     return int(dist), spec.mean_s, shape
+
+
+def _is_absent(cache_key: int, share: float) -> bool:
+    return share > 0.0 and uniform(keyed(np.uint64(ABSENT), cache_key), np.uint64(0)) < share
 
 
 class _Compiler:
@@ -426,9 +452,12 @@ class _Compiler:
                 self.steps.append((0.0, 0.0, int(StepCode.PARALLEL), 0, step.step, first, at + 1, lock))
             else:
                 self.steps.append((0.0, 0.0, int(StepCode.CACHED), 0, step.step, step.site, 0, lock))
+                if spec.cached.coalesce:
+                    self.steps.append((0.0, 0.0, BOARD, 0, step.step, step.site, 0, lock))
                 self._emit(step.inner, service, lock)
                 self.steps.append((0.0, 0.0, FILL, 0, step.step, step.site, len(self.steps) + 1, lock))
-                self.steps[at] = (*self.steps[at][:-2], len(self.steps), lock)
+                for skipping in range(at, at + 1 + spec.cached.coalesce):
+                    self.steps[skipping] = (*self.steps[skipping][:-2], len(self.steps), lock)
 
     def _depths(self) -> Iterator[tuple[int, int]]:
         """Yield (site, number of cached steps that it lies in)."""
@@ -455,9 +484,12 @@ class _Compiler:
             service = self.services[call.to.partition(".")[0]]
             ring = rings.setdefault(call.timeout_s, len(rings) + 1)
             offset, first, count = 0, 0, 0
+            special: tuple[float, int, int, int] = (0.0, 0, 0, 0)
             if isinstance(numbered.spec, CachedStep):
                 offset, first, count = keys.get(service, 0), len(tables), numbered.spec.cached.keys.count
                 keys[service] = offset + count
+                of, coalesces = numbered.spec.cached.keys, numbered.spec.cached.coalesce
+                special = (of.absent, of.replicated, coalesces, bool(of.absent or of.replicated or coalesces))
                 accept, alias = alias_table(count, numbered.spec.cached.keys.zipf)
                 tables += zip(accept.tolist(), alias.tolist(), strict=True)
             operation = self.operations[call.to]
@@ -466,7 +498,8 @@ class _Compiler:
                     call.probability, call.timeout_s, call.backoff_s, call.backoff_limit_s, call.jitter,
                     mean, shape, dist, service, self.first[operation], operation, call.retries, int(call.required),
                     ring,
-                    int(isinstance(numbered.spec, CachedStep)), offset, first, count, depths[site], 0,
+                    int(isinstance(numbered.spec, CachedStep)), offset, first, count, depths[site],
+                    *special, 0,
                 )
             )  # fmt: skip
         return rows, tables, keys, 1 + len(rings)
@@ -505,24 +538,38 @@ class _Compiler:
             )  # fmt: skip
         return rows
 
+    def boards(self) -> bool:
+        """Return whether any misses are coalesced."""
+        return any(step[2] == BOARD for step in self.steps)
+
     def cancellable(self, operation: str) -> bool:
         """Return whether the spans of an operation stop when their callers give up."""
         service, _, name = operation.partition(".")
         return self.scenario.services[service].operations[name].cancellable
 
-    def seeds(self, service: int) -> list[int]:
-        """Return a cache's keys in order of popularity: by rank, sites taking turns within a rank."""
+    def seeds(self, service: int) -> list[tuple[int, int]]:
+        """Return a cache's keys in order of popularity, with their copies: by rank, sites taking turns within a rank.
+
+        Keys that do not exist are left out.
+        """
+        cache = self.scenario.services[self.scenario.service_names[service]].cache
+        copies = cache.copies if cache else 1
         offset, spaces = 0, []
         for site, numbered in enumerate(self.scenario.sites):
             call = self.scenario.call_of(site)
             if isinstance(numbered.spec, CachedStep) and self.services[call.to.partition(".")[0]] == service:
-                spaces.append((offset, numbered.spec.cached.keys.count))
+                spaces.append((offset, numbered.spec.cached.keys))
                 offset += numbered.spec.cached.keys.count
-        top = max((count for _, count in spaces), default=0)
-        return [first + rank for rank in range(top) for first, count in spaces if rank < count]
+        top = max((of.count for _, of in spaces), default=0)
+        return [
+            (first + rank, copies if rank < of.replicated else 1)
+            for rank in range(top)
+            for first, of in spaces
+            if rank < of.count and not _is_absent(first + rank, of.absent)
+        ]
 
 
-_SHAPES = {"constant": 0, "sinusoidal": 1, "step": 2, "burst": 3}
+_SHAPES = {"constant": 0, "sinusoidal": 1, "step": 2, "burst": 3, "series": 4}
 
 
 def _plain(gates: Records) -> npt.NDArray[np.bool_]:
@@ -533,6 +580,11 @@ def _plain(gates: Records) -> npt.NDArray[np.bool_]:
     return plain
 
 
+def _points(scenario: Scenario) -> list[tuple[float, float]]:
+    work = scenario.workload
+    return [(point.time_s, point.factor) for point in work.series] if work.shape == "series" else []
+
+
 def _head(scenario: Scenario, n_rings: int) -> dict[str, float]:
     """Return the fields of PLAN that say how the system is used."""
     work = scenario.workload
@@ -541,7 +593,9 @@ def _head(scenario: Scenario, n_rings: int) -> dict[str, float]:
         "sinusoidal": (work.amplitude, work.period_s, 1.0, 1.0 + work.amplitude),
         "step": (work.factor, work.from_s, 1.0, max(1.0, work.factor)),
         "burst": (work.factor, work.from_s, work.until_s, max(1.0, work.factor)),
+        "series": (0.0, 1.0, 1.0, max((point.factor for point in work.series), default=0.0)),
     }[work.shape]
+    think_dist, think_mean, think_shape = _dist(work.closed.think) if work.closed else (0, 0.0, 0.0)
     dist, mean, shape = _dist(scenario.network)
     step_s = scenario.timing.step_s
     return {
@@ -551,6 +605,8 @@ def _head(scenario: Scenario, n_rings: int) -> dict[str, float]:
         "n_services": len(scenario.services), "n_rings": n_rings,
         "slots_max": max(s.replicas.max for s in scenario.services.values()), "n_classes": len(work.entries),
         "deadline_s": np.inf if work.deadline_s is None else work.deadline_s,
+        "n_points": len(_points(scenario)), "n_users": work.closed.users if work.closed else 0,
+        "think_dist": think_dist, "think_mean": think_mean, "think_shape": think_shape,
     }  # fmt: skip
 
 
@@ -565,20 +621,27 @@ def _extent(code: _Compiler, gates: Records, classes: Records) -> dict[str, int]
         "pools_wide": int(gates["pool"].max(initial=-1)) + 1,
         "plain": int(code.scenario.workload.deadline_s is None and not classes["cancellable"].any()),
         "cancels": int(gates["cancellable"].any() or classes["cancellable"].any()),
-        # every branch of a parallel step may be followed by a hedge
-        "span_room": 2 * branches,
+        "wishes_wide": max(
+            -(-of.stabilisation_steps // of.every_steps) if (of := spec.autoscaler) else 0
+            for spec in code.scenario.services.values()
+        ),
+        # every branch of a parallel step may be followed by a hedge; a miss may become one that others wait for
+        "span_room": 2 * branches + code.boards(),
         # three rows per branch at most; and a program may take and leave locks without waiting
         "log_room": 64 + 3 * branches + len(code.steps),
     }  # fmt: skip
 
 
 def _rules(spec: Service) -> tuple[Any, ...]:
-    warmup, gc, health = spec.warmup, spec.gc, spec.health
+    warmup, gc, health, scaler = spec.warmup, spec.gc, spec.health, spec.autoscaler
     return (
         int(DisciplineCode[spec.discipline.upper()]), spec.lifo_above, spec.codel.target_s, spec.codel.interval_s,
         warmup.duration_s if warmup else 0.0, warmup.factor if warmup else 1.0,
         *((1, gc.garbage_bytes, gc.least_bytes, gc.share, gc.pause_s, gc.pause_s_per_gb) if gc else (0,) * 6),
         *((health.interval_s, health.unhealthy_after, health.healthy_after) if health else (0.0, 0, 0)),
+        (spec.cache.negative_ttl_s or 0.0) if spec.cache else 0.0, spec.cache.copies if spec.cache else 1,
+        *((scaler.target, scaler.tolerance, scaler.every_steps, scaler.stabilisation_steps) if scaler else (0,) * 4),
+        spec.replicas.min, spec.replicas.max,
     )  # fmt: skip
 
 
@@ -587,11 +650,10 @@ def compile_plan(scenario: Scenario) -> Plan:
     code = _Compiler(scenario)
     sites, tables, keys, n_rings = code.sites()
     services: list[tuple[Any, ...]] = []
-    seeds: list[tuple[int]] = []
+    seeds: list[tuple[int, int]] = []
     rules, sheds = [], []
     for number, spec in enumerate(scenario.services.values()):
-        first_seed = len(seeds)
-        seeds += [(key,) for key in code.seeds(number)]
+        own_seeds = code.seeds(number)
         memory = spec.memory
         rules.append(_rules(spec))
         sheds += [(spec.shed_above.get(priority, -1),) for priority in range(PRIORITIES)]
@@ -600,10 +662,11 @@ def compile_plan(scenario: Scenario) -> Plan:
                 spec.cores, spec.speed, spec.startup_s, spec.drain_s, spec.cache.ttl_s if spec.cache else 0.0,
                 memory.base_bytes, memory.per_span_bytes, memory.limit_bytes, memory.leak_bytes,
                 spec.threads, spec.queue, int(BalancerCode[spec.balancer.upper()]), spec.replicas.initial,
-                spec.cache.slots if spec.cache else 0, keys.get(number, 0), first_seed,
+                spec.cache.slots if spec.cache else 0, keys.get(number, 0), len(seeds), len(own_seeds),
                 int(spec.discipline == "fifo" and not spec.shed_above and spec.gc is None),
             )
         )  # fmt: skip
+        seeds += own_seeds
     # added up one by one, since Python's own sum rounds differently from version to version
     total = 0.0
     for entry in scenario.workload.entries:
@@ -620,7 +683,7 @@ def compile_plan(scenario: Scenario) -> Plan:
         for name, rows, dtype in (
             ("services", services, SERVICE), ("rules", rules, RULES), ("sheds", sheds, SHED),
             ("steps", code.steps, STEP), ("sites", sites, SITE), ("aliases", tables, ALIAS), ("seeds", seeds, SEED_KEY),
-            ("classes", entries, ENTRY_CLASS), ("gates", code.gates(), GATE),
+            ("classes", entries, ENTRY_CLASS), ("gates", code.gates(), GATE), ("points", _points(scenario), POINT),
         )
     }  # fmt: skip
     arrays["sites"]["plain"] = _plain(arrays["gates"])

@@ -15,15 +15,20 @@ from simcore.kernels.spans import (
     DELAYED,
     DENIED,
     ENTERING,
+    FLIGHT,
     FREE,
+    JOINED,
     KEPT,
+    LANDING,
     LOST,
     NOBODY,
     ON_CPU,
     OUT,
     POOLED,
     QUEUED,
+    READY,
     RESERVED,
+    THINKING,
     UNSENT,
     WAITING,
 )
@@ -215,6 +220,10 @@ def _chain(first: int, following: npt.NDArray[np.int64], most: int) -> list[int]
     return members
 
 
+#: States of a span at its replica.
+AT_WORK = (QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BLOCKED, ENTERING, JOINED, LANDING)
+
+
 def assert_consistent(session: BatchSession, run: int) -> None:
     """Check every count and list of a run against its span records."""
     lane, part = lane_of(session, run), session._arenas.part
@@ -242,8 +251,9 @@ def assert_consistent(session: BatchSession, run: int) -> None:
         assert timers == sorted(timers)
     assert armed == np.count_nonzero(live & (spans["ring"] >= 0))
 
-    there = np.isin(state, (QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BLOCKED, ENTERING))
-    waited_for = live & ~np.isin(state, (UNSENT, POOLED, KEPT, DENIED)) & (spans["parent"] != NOBODY)
+    there = np.isin(state, AT_WORK)
+    unsent = np.isin(state, (UNSENT, READY, POOLED, KEPT, DENIED, FLIGHT, THINKING))
+    waited_for = live & ~unsent & (spans["parent"] != NOBODY)
     jobs = part(run, "jobs").reshape(-1, int(lane["per_replica"]))
     for at, replica in enumerate(part(run, "replicas")[: lane["n_replicas"]]):
         here = spans["replica"] == at
@@ -257,8 +267,8 @@ def assert_consistent(session: BatchSession, run: int) -> None:
         assert sorted(working["span"]) == np.flatnonzero(here & (state == ON_CPU)).tolist()
         ranks = [(job["end"], job["key"]) for job in working]
         assert all(ranks[(i - 1) // 2] < ranks[i] for i in range(1, len(ranks)))
-    away = {OUT, BACK, UNSENT, POOLED, KEPT, DENIED, LOST}
-    assert set(state[live]) <= {QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BLOCKED, ENTERING} | away
+    away = {OUT, BACK, UNSENT, POOLED, KEPT, DENIED, LOST, FLIGHT, THINKING}
+    assert set(state[live]) <= set(AT_WORK) | away
     _assert_calls_consistent(session, run)
     _assert_gates_consistent(session, run)
 
@@ -267,7 +277,7 @@ def _assert_calls_consistent(session: BatchSession, run: int) -> None:
     """Check that every attempt that is waited for is in one list, and its hedge in none."""
     spans = session._arenas.part(run, "spans")
     state, cap = spans["state"], len(spans)
-    live = state != FREE
+    live = (state != FREE) & (state != FLIGHT)
     listed: list[int] = []
     for s in np.flatnonzero(live & (state == WAITING)):
         children = _chain(int(spans["child"][s]), spans["sibling"], cap)
@@ -280,7 +290,7 @@ def _assert_calls_consistent(session: BatchSession, run: int) -> None:
     assert sorted(listed + hedges) == waited_for.tolist()
     # what an attempt of a plain call relies on
     for name, neutral in (("sibling", -1), ("hedge", -1), ("pool", -1), ("epoch", -1), ("lock", -1)):
-        assert set(spans[name][~live]) <= {neutral}, name
+        assert set(spans[name][state == FREE]) <= {neutral}, name
         assert name == "lock" or set(spans[name][live & (spans["parent"] < 0)]) <= {neutral}, name
 
 

@@ -71,17 +71,15 @@ class Arenas:
         lane["groups"] = self._groups(n_replicas)
         lane["keys_wide"], lane["slots_wide"] = services["n_keys"].max(), services["slots"].max()
         lane["stack_wide"] = 2 + sum(given.modulations[c.modulation].param == Param.DEPLOY for c in given.changes)
+        # users who think have a record each
+        spans = capacity.spans + int(self._plan.head["n_users"][0])
         lengths = {
-            "spans": capacity.spans,
+            "spans": spans,
             "jobs": n_replicas * capacity.jobs,
             "replicas": n_replicas,
             "leaf": 8 * int(lane["groups"]),
             "group": int(lane["groups"]),
-            "control": capacity.control
-            + n_replicas
-            + len(services)
-            + len(given.changes)
-            + self._cancels(capacity.spans),
+            "control": capacity.control + n_replicas + len(services) + len(given.changes) + self._cancels(spans),
             "streams": 1 + sum(m.param == Param.SURGE for m in given.modulations),
             "mods": len(given.modulations),
             "changes": len(given.changes),
@@ -94,6 +92,7 @@ class Arenas:
             "tally": len(services) + 1,
             "log": capacity.log if log else 0,
             "locks": int(self._plan.head["n_locks"][0]),
+            "wishes": len(services) * int(self._plan.head["wishes_wide"][0]),
         } | self._per_replica(n_replicas)
         for name, length in lengths.items():
             self._lengthen(run, name, length)

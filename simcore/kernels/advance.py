@@ -5,6 +5,7 @@ from numba import carray
 
 from simcore.codes import BORDER, Event, Kind, Purpose, Status
 from simcore.jit import njit, pointer, prange
+from simcore.kernels.autoscaler import call_autoscalers, on_autoscale, wish
 from simcore.kernels.calendar import (
     CONTROL_LEAF,
     FIRST_RING,
@@ -26,12 +27,12 @@ from simcore.kernels.locks import on_lock
 from simcore.kernels.members import on_hedge, pool_timed_out
 from simcore.kernels.replica import DRAINING, STARTING, UP, complete_cpu
 from simcore.kernels.requests import arrive, failed, finish, on_reply, on_timeout, send, start, walk
-from simcore.kernels.spans import ARRIVE, CLIENT, FAILED, FINISH, NOTHING, REPLY, SEND, WALK, allocate, note
+from simcore.kernels.spans import ARRIVE, FAILED, FINISH, NOTHING, REPLY, SEND, WALK, allocate, note
+from simcore.kernels.users import STREAM_BITS, become_root, let_in, on_user, recorded_factor
 from simcore.layout import (
     NEVER,
     Need,
     action_at,
-    class_at,
     control_at,
     fleet_at,
     group_at,
@@ -62,10 +63,10 @@ _DELAY, _REPLY, _GRANT, _ARRIVE, _RETRY = (
     np.int64(Kind.ARRIVE),
     np.int64(Kind.RETRY),
 )
-_OK = np.int64(Status.OK)
+_OK, _DEPENDENCY, _FLIGHT = np.int64(Status.OK), np.int64(Status.DEPENDENCY), np.int64(Kind.FLIGHT)
 _FAULT, _ACTION, _PROBE = np.int64(Kind.FAULT), np.int64(Kind.ACTION), np.int64(Kind.PROBE)
 _CANCEL, _LOCK, _POOL, _HEDGE = np.int64(Kind.CANCEL), np.int64(Kind.LOCK), np.int64(Kind.POOL), np.int64(Kind.HEDGE)
-_SLACK = np.int64(4)
+_AUTOSCALE, _ROOT, _SLACK = np.int64(Kind.AUTOSCALE), np.int64(Kind.ROOT), np.int64(4)
 _THIN, _CHOICE, _ADMIT = np.int64(Purpose.THIN), np.int64(Purpose.CHOICE), np.int64(Purpose.ADMIT)
 _NEED_LOG, _NEED_REPLICAS, _NEED_CONTROL = np.int64(Need.LOG), np.int64(Need.REPLICAS), np.int64(Need.CONTROL)
 _A_BUSY, _A_UP, _A_FLIGHT, _A_QUEUE = (
@@ -94,7 +95,11 @@ def on_candidate(plan, lane, now):  # type: ignore[no-untyped-def]
     i = next_stream(lane) if lane.n_streams > 1 else 0
     stream = stream_at(lane, i)
     root, number = stream.root, stream.n
-    rate = plan.rate_rps * rate_factor(plan.shape, plan.a, plan.b, plan.c, lane.phase, now)
+    if plan.n_points > 0:
+        factor = recorded_factor(plan, now)
+    else:
+        factor = rate_factor(plan.shape, plan.a, plan.b, plan.c, lane.phase, now)
+    rate = plan.rate_rps * factor
     if i > 0:
         rate = rate * stream.value
     peak = stream.peak
@@ -103,34 +108,14 @@ def on_candidate(plan, lane, now):  # type: ignore[no-untyped-def]
     set_leaf(lane, STREAM_LEAF, stream_at(lane, next_stream(lane) if lane.n_streams > 1 else 0).time)
     if rate < peak and uniform(root, draw_index(BORDER, _THIN)) * peak >= rate:
         return -1
-    kind = 0
-    last = plan.n_classes - 1
-    if last > 0:
-        u = uniform(root, draw_index(BORDER, _CHOICE))
-        while kind < last and u >= class_at(plan, kind).cumulative:
-            kind += 1
-    entry = class_at(plan, kind)
-    request = (np.int64(i) << 40) | number
-    note(lane, now, request, root, _OFFERED, entry.operation)
-    tally = tally_at(lane, plan.n_services)
-    tally.arrivals += 1
-    if lane.admitted < 1.0 and uniform(root, draw_index(BORDER, _ADMIT)) >= lane.admitted:
-        note(lane, now, request, root, _SHED, entry.operation)
-        tally.rejected += 1
-        tally.bad += 1
+    request = (np.int64(i) << STREAM_BITS) | number
+    kind = let_in(plan, lane, root, request, now)
+    if kind < 0:
         return -1
     s = allocate(lane)
-    span = span_at(lane, s)
-    span.key = root
-    span.request = request
-    span.priority = entry.priority
-    span.parent = CLIENT
-    span.site = -1
-    span.attempt = 0
-    span.service = entry.service
-    span.pc = entry.first
-    span.deadline = now + plan.deadline_s
-    span.cancellable = entry.cancellable
+    span_at(lane, s).key = root
+    span_at(lane, s).request = request
+    become_root(plan, lane, s, kind, now)
     return s
 
 
@@ -162,8 +147,17 @@ def _on_extra(plan, lane, s, kind, now):  # type: ignore[no-untyped-def]
     if kind == _LOCK:
         on_lock(plan, lane, s, now)
         return WALK, s, _OK
+    if kind == _FLIGHT:
+        span = span_at(lane, s)
+        if span.failing:
+            return FINISH, s, _DEPENDENCY
+        span.pc = step_at(plan, span.pc).after
+        return WALK, s, _OK
     if kind == _POOL:
         return SEND, s, _OK
+    if kind == _ROOT:
+        todo, s = on_user(plan, lane, s, now)
+        return todo, s, _OK
     if kind == _HEDGE:
         on_hedge(lane, s)
         return SEND, s, _OK
@@ -179,8 +173,12 @@ def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
         pop_control(lane)
         on_cancel(plan, lane, s, key, now)
         return True
-    if first.kind == _ACTION:
-        grows = np.int64(max(0.0, action_at(lane, first.index).amount)) + 1
+    if first.kind == _ACTION or first.kind == _AUTOSCALE:
+        if first.kind == _ACTION:
+            grows = np.int64(max(0.0, action_at(lane, first.index).amount)) + 1
+        else:
+            n, wanted = wish(plan, lane, first.index)
+            grows = max(0, wanted - n) + 1
         if lane.n_replicas + grows > lane.replica_cap:
             lane.need |= _NEED_REPLICAS
             return False
@@ -201,6 +199,8 @@ def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
         on_change(plan, lane, index, now)
     elif kind == _ACTION:
         on_action(plan, lane, index, now)
+    elif kind == _AUTOSCALE:
+        on_autoscale(plan, lane, index, what, now)
     elif kind == _PROBE:
         on_probe(plan, lane, index, what)
     else:
@@ -271,6 +271,8 @@ def close(plan, lane, edge, cores, area, metrics, totals, replicas, markers):  #
     scratch = carray(pointer(lane.scratch), lane.end_cap, np.float64)
     tally = carray(pointer(lane.tally), (np.int64(plan.n_services) + 1, N_TALLIES), np.int64)
     close_window(ends, lane.n_ends, tally, area, cores, plan.step_s, scratch, metrics, totals)
+    if plan.wishes_wide > 0:
+        call_autoscalers(plan, lane, edge, metrics)
     lane.n_ends = 0
     tally[:, :] = 0
 
@@ -295,6 +297,8 @@ def advance_run(plan, lane, windows, cores, area, metrics, totals, replicas, mar
         first = group_at(lane, first_group(lane))
         now = first.time
         if now >= edge:
+            if plan.wishes_wide > 0 and control_is_short(lane, plan.n_services + _SLACK):
+                return _NEED_CONTROL
             at = max(0, lane.window - first_window)
             close(plan, lane, edge, cores, area, metrics[at], totals[at], replicas[at], markers[at])
             lane.window += 1

@@ -26,9 +26,15 @@ def _eligible(lane, service, rank):  # type: ignore[no-untyped-def]
 
 
 @njit(internal=True)
+def count_eligible(lane, service):  # type: ignore[no-untyped-def]
+    """Return how many replicas of a service are eligible."""
+    return _eligible(lane, service, np.int64(-1))
+
+
+@njit(internal=True)
 def drawn(plan, lane, service, key):  # type: ignore[no-untyped-def]
     """Return the replica that an attempt's draws choose, -1 if none is eligible."""
-    n = _eligible(lane, service, np.int64(-1))
+    n = count_eligible(lane, service)
     if n == 0:
         return -1
     index = draw_index(BORDER, _BALANCER)

@@ -7,7 +7,7 @@ from simcore.jit import njit
 from simcore.layout import NEVER, fleet_at, replica_at, shard_at, slot_at, where_at
 from simcore.streams import mix, uniform
 
-_SALT = np.uint64(CACHE_SALT)
+SALT = np.uint64(CACHE_SALT)
 
 #: Answers of a lookup.
 MISS, HIT, POISONED = np.arange(3)
@@ -18,7 +18,7 @@ def owner(lane, service, cache_key):  # type: ignore[no-untyped-def]
     """Return the eligible replica that owns a key by rendezvous hashing, -1 if there is none."""
     best = -1
     weight = np.uint64(0)
-    hashed = mix(_SALT, np.uint64(cache_key))
+    hashed = mix(SALT, np.uint64(cache_key))
     at = fleet_at(lane, service).first
     while at >= 0:
         replica = replica_at(lane, at)

@@ -5,6 +5,7 @@ import numpy as np
 from simcore.codes import Event
 from simcore.jit import njit
 from simcore.kernels.calendar import leave
+from simcore.kernels.flights import land, leave_flight
 from simcore.kernels.locks import leave_section
 from simcore.kernels.members import drop_calls
 from simcore.kernels.replica import arm_cpu, pace_up, set_in_flight, set_queued, sync
@@ -12,6 +13,8 @@ from simcore.kernels.spans import (
     DELAYED,
     ENTERING,
     FREE,
+    JOINED,
+    LANDING,
     NOBODY,
     ON_CPU,
     OUT,
@@ -25,17 +28,21 @@ from simcore.kernels.threads import pass_on
 from simcore.layout import job_at, replica_at, span_at, tally_at
 
 _CANCELLED = np.int64(Event.CANCELLED)
-_ALL = np.int64(-1)
+_ALL, _FAILED = np.int64(-1), np.int64(1)
 
 
 @njit(internal=True)
 def drop_waits(plan, lane, s, now):  # type: ignore[no-untyped-def]
     """Drop what a span waits for, but for the CPU and a thread, and let it out of its serial section."""
     span = span_at(lane, s)
-    if span.state == RESERVED or span.state == DELAYED or span.state == ENTERING:
+    if span.state == RESERVED or span.state == DELAYED or span.state == ENTERING or span.state == LANDING:
         leave(lane, s)
     elif span.state == WAITING:
         drop_calls(plan, lane, s, _ALL, now)
+    elif span.state == JOINED:
+        leave_flight(lane, s)
+    if replica_at(lane, span.replica).flights >= 0:
+        land(lane, s, _ALL, _FAILED, now)
     if span.lock >= 0:
         leave_section(lane, s, now)
 

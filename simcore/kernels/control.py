@@ -27,8 +27,8 @@ from simcore.kernels.spans import (
     COME_UP,
     CRASH,
     DRAIN_END,
-    ENTERING,
     GC_END,
+    LANDING,
     NOBODY,
     OOM,
     QUEUED,
@@ -115,7 +115,7 @@ def _next_victim(lane, at, after, first):  # type: ignore[no-untyped-def]
     for s in range(lane.span_cap):
         span = span_at(lane, s)
         if (
-            QUEUED <= span.state <= ENTERING
+            QUEUED <= span.state <= LANDING
             and span.replica == at
             and (first or span.key > after)
             and (best < 0 or span.key < span_at(lane, best).key)
@@ -262,6 +262,7 @@ def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def
     fleet.tail = at
     r.q_head = -1
     r.q_tail = -1
+    r.flights = -1
     r.version = fleet.version
     r.born = now
     r.last_empty = now
@@ -390,7 +391,7 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
     if action.code == _A_RESTART:
         rolling_restart(plan, lane, service, now)
     elif action.code == _A_SCALE:
-        _scale(plan, lane, service, np.int64(action.amount), now)
+        scale(plan, lane, service, np.int64(action.amount), now)
     elif action.code == _A_LIMIT:
         lane.admitted = action.amount
     elif action.code == _A_ROLLBACK:
@@ -449,7 +450,8 @@ def _clear_queue(plan, lane, service, now):  # type: ignore[no-untyped-def]
 
 
 @njit(internal=True)
-def _scale(plan, lane, service, amount, now):  # type: ignore[no-untyped-def]
+def scale(plan, lane, service, amount, now):  # type: ignore[no-untyped-def]
+    """Add so many replicas to a service, or drain so many of the newest."""
     for _ in range(amount):
         at = add_replica(plan, lane, service, STARTING, now)
         enter_replica(lane, now + service_at(plan, service).startup_s, at, COME_UP)

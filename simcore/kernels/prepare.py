@@ -7,7 +7,9 @@ from simcore.jit import njit
 from simcore.kernels import cache
 from simcore.kernels.calendar import FAN, STREAM_LEAF, control_is_short, enter_control, next_stream, rescan, set_leaf
 from simcore.kernels.control import add_replica, next_candidate
+from simcore.kernels.copies import holder
 from simcore.kernels.health import enter_probe
+from simcore.kernels.users import begin_users
 from simcore.layout import (
     NEVER,
     Need,
@@ -65,15 +67,15 @@ def regroup(lane):  # type: ignore[no-untyped-def]
 @njit(internal=True)
 def _fill_cache(plan, lane, service, start_s):  # type: ignore[no-untyped-def]
     base = service_at(plan, service)
-    n_keys = base.n_keys
     full = np.zeros(lane.replica_cap, np.int64)
     mine = np.full((lane.replica_cap, base.slots), -1, np.int64)
-    for i in range(n_keys):
-        cache_key = np.int64(seed_at(plan, base.first_key + i).key)
-        at = cache.owner(lane, service, cache_key)
-        if full[at] < base.slots:
-            mine[at, full[at]] = cache_key
-            full[at] += 1
+    for i in range(base.n_seeds):
+        seed = seed_at(plan, base.first_seed + i)
+        for rank in range(seed.copies):
+            at = holder(lane, service, np.int64(seed.key), rank)
+            if at >= 0 and full[at] < base.slots:
+                mine[at, full[at]] = seed.key
+                full[at] += 1
     for at in range(lane.n_replicas):
         for i in range(full[at] - 1, -1, -1):
             cache_key = mine[at, i]
@@ -118,9 +120,13 @@ def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
             _fill_cache(plan, lane, service, plan.start_s)
         if rules_at(plan, service).probe_s > 0.0:
             enter_probe(plan, lane, service, _FIRST)
-    stream_at(lane, 0).time = plan.start_s
-    stream_at(lane, 0).first_s = plan.start_s
-    next_candidate(lane, 0)
+    if plan.n_users > 0:
+        stream_at(lane, 0).time = NEVER
+        begin_users(plan, lane)
+    else:
+        stream_at(lane, 0).time = plan.start_s
+        stream_at(lane, 0).first_s = plan.start_s
+        next_candidate(lane, 0)
     set_leaf(lane, STREAM_LEAF, stream_at(lane, next_stream(lane)).time)
     for i in range(lane.n_changes):
         enter_control(lane, change_at(lane, i).time, _FAULT, np.uint64(i), _NONE, _NONE, i, _NONE)

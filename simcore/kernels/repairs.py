@@ -5,6 +5,7 @@ import numpy as np
 from simcore.codes import Param
 from simcore.jit import njit
 from simcore.kernels import cache
+from simcore.kernels.copies import holds
 from simcore.kernels.replica import UP, refresh
 from simcore.layout import fleet_at, mod_at, replica_at, seed_at, service_at, stream_at
 
@@ -59,11 +60,11 @@ def warm_cache(plan, lane, service, now):  # type: ignore[no-untyped-def]
         if r.state == UP and r.shard >= 0:
             found = np.int64(0)
             end = np.int64(0)
-            while end < base.n_keys and found < base.slots:
-                found += cache.owner(lane, service, np.int64(seed_at(plan, base.first_key + end).key)) == at
+            while end < base.n_seeds and found < base.slots:
+                found += holds(lane, at, seed_at(plan, base.first_seed + end))
                 end += 1
             for i in range(end - 1, -1, -1):
-                cache_key = np.int64(seed_at(plan, base.first_key + i).key)
-                if cache.owner(lane, service, cache_key) == at:
-                    cache.fill(lane, r.shard, cache_key, now + base.ttl_s, base.slots)
+                seed = seed_at(plan, base.first_seed + i)
+                if holds(lane, at, seed):
+                    cache.fill(lane, r.shard, np.int64(seed.key), now + base.ttl_s, base.slots)
         at = r.next

@@ -12,6 +12,8 @@ from simcore.kernels import cache
 from simcore.kernels.cache import HIT, MISS, POISONED
 from simcore.kernels.calendar import alone, arm, disarm, enter, leave
 from simcore.kernels.collector import litter, warmup_factor
+from simcore.kernels.copies import drawn_holder, fill_all
+from simcore.kernels.flights import board, land
 from simcore.kernels.gates import admit
 from simcore.kernels.locks import enter_section, leave_section
 from simcore.kernels.members import abandon, depart, fork, new_child, next_branch, pursue, replied, timed_out
@@ -49,7 +51,9 @@ from simcore.kernels.spans import (
     release,
 )
 from simcore.kernels.threads import pass_on, put_back
+from simcore.kernels.users import think_again
 from simcore.layout import (
+    BOARD,
     END,
     FILL,
     NEVER,
@@ -105,7 +109,8 @@ _WORK, _CHOICE, _OUT, _BACK = (
 _ERROR_DRAW, _JITTER, _POPULARITY = np.int64(Purpose.ERROR), np.int64(Purpose.JITTER), np.int64(Purpose.POPULARITY)
 _CPU_STEP, _DELAY_STEP, _CALL_STEP = np.int64(StepCode.CPU), np.int64(StepCode.DELAY), np.int64(StepCode.CALL)
 _LOCK_STEP, _PARALLEL_STEP = np.int64(StepCode.LOCK), np.int64(StepCode.PARALLEL)
-_FILL_STEP, _END_STEP, _UNLOCK_STEP = FILL, END, UNLOCK
+_FILL_STEP, _END_STEP, _UNLOCK_STEP, _BOARD_STEP = FILL, END, UNLOCK, BOARD
+_ALL, _DONE, _FAILED = np.int64(-1), np.int64(0), np.int64(1)
 _HOT_KEY = np.int64(Param.HOT_KEY)
 
 
@@ -125,7 +130,7 @@ def send(plan, lane, s, now):  # type: ignore[no-untyped-def]
         if not plain and not admit(plan, lane, s, now):
             return next_branch(lane, s)
         if call.cached:
-            at = cache.owner(lane, service, span.cache_key)
+            at = drawn_holder(plan, lane, s) if call.replicated else cache.owner(lane, service, span.cache_key)
         else:
             at = pick(plan, lane, service, span.key)
         row = service
@@ -263,14 +268,36 @@ def _hot_key(lane, call, s, step, cache_key):  # type: ignore[no-untyped-def]
     return cache_key
 
 
+@njit(inline=True, internal=True)
+def _filled_key(plan, lane, s, call, step):  # type: ignore[no-untyped-def]
+    """Return the cache key that a span reads and fills at the cached step that it is in."""
+    span = span_at(lane, s)
+    if lane.hot_keys and (span.hot >> call.depth) & 1:
+        return np.int64(call.key_offset)
+    return cache_key_of(plan, call, span.key, step)
+
+
+@njit(internal=True)
+def _fill_special(plan, lane, s, call, step, now):  # type: ignore[no-untyped-def]
+    """Write the key of a cached step that is more than plain, and let those go on who wait for it."""
+    fill_all(plan, lane, s, call, _filled_key(plan, lane, s, call, step.number), now)
+    if call.coalesces:
+        land(lane, s, step.site, _DONE, now)
+
+
 @njit(internal=True)
 def _section(plan, lane, s, kind, now):  # type: ignore[no-untyped-def]
-    """Begin or end a serial section, or begin a parallel step; WALK: the span goes on at once."""
+    """Begin or end a serial section, begin a parallel step or the inner steps of a coalesced miss; WALK: go on."""
     span = span_at(lane, s)
     if kind == _LOCK_STEP:
         return WALK if enter_section(plan, lane, s, now) else NOTHING, s
     if kind == _UNLOCK_STEP:
         leave_section(lane, s, now)
+    elif kind == _BOARD_STEP:
+        step = step_at(plan, span.pc)
+        call = site_at(plan, step.site)
+        if not board(lane, s, step.site, _filled_key(plan, lane, s, call, step.number), now):
+            return NOTHING, s
     else:
         child = fork(plan, lane, s)
         if child >= 0:
@@ -306,16 +333,18 @@ def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
             span.state = DELAYED
             enter(lane, now + wait, _DELAY, span.key, s)
             return NOTHING, s, _OK
-        if kind == _LOCK_STEP or kind == _UNLOCK_STEP or kind == _PARALLEL_STEP:
+        if kind == _LOCK_STEP or kind == _UNLOCK_STEP or kind == _PARALLEL_STEP or kind == _BOARD_STEP:
             todo, child = _section(plan, lane, s, kind, now)
             if todo == WALK:
                 continue
             return todo, child, _OK
         call = site_at(plan, step.site)
         if kind == _FILL_STEP:
-            cache_key = cache_key_of(plan, call, span.key, step.number)
-            if lane.hot_keys and (span.hot >> call.depth) & 1:
-                cache_key = call.key_offset
+            if call.special:
+                _fill_special(plan, lane, s, call, step, now)
+                span.pc += 1
+                continue
+            cache_key = _filled_key(plan, lane, s, call, step.number)
             holder = cache.owner(lane, call.service, cache_key)
             # health checks may trust a replica that is down
             if holder >= 0 and replica_at(lane, holder).state == UP:
@@ -364,6 +393,8 @@ def finish(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     if not plain:
         litter(plan, lane, at, now)
     check_memory(plan, lane, at, now)
+    if status != _OK and r.flights >= 0:
+        land(lane, s, _ALL, _FAILED, now)
     if plan.n_locks > 0 and span.lock >= 0:
         leave_section(lane, s, now)
     if not plain:
@@ -410,6 +441,8 @@ def on_reply(plan, lane, s, now):  # type: ignore[no-untyped-def]
     if parent == CLIENT:
         settle_root(plan, lane, s, status, now)
         release(lane, s)
+        if plan.n_users > 0:
+            think_again(plan, lane, span.request, now)
         return NOTHING, s, _OK
     if not (lane.plain & site_at(plan, span.site).plain):
         return replied(plan, lane, s, status, now)
@@ -434,6 +467,8 @@ def on_timeout(plan, lane, s, now):  # type: ignore[no-untyped-def]
     if span.parent == CLIENT:
         settle_root(plan, lane, s, _TIMEOUT_ST, now)
         abandon(plan, lane, s, now)
+        if plan.n_users > 0:
+            think_again(plan, lane, span.request, now)
         return NOTHING, s, _OK
     if not (lane.plain & site_at(plan, span.site).plain):
         return timed_out(plan, lane, s, now)

@@ -15,9 +15,13 @@ CLIENT, NOBODY = -1, -2
 #: States of a span: first those of an attempt on its way, then those of a span at its replica from ``QUEUED`` to
 #: ``ENTERING`` (a lock that it was handed), then those of an attempt that is not at any replica.
 FREE, OUT, QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BLOCKED, ENTERING = -1, 0, 1, 2, 3, 4, 5, 6, 7
+#: ... and to ``LANDING``: it waits for another one that fetches the same cache key; that one has it, or has failed.
+JOINED, LANDING = 8, 9
 #: ... on its way back; a retry or hedge that is due later; a branch to be sent in this event; in a pool's line; with a
 #: connection kept for it; denied; lost on its way out.
-BACK, UNSENT, READY, POOLED, KEPT, DENIED, LOST = 8, 9, 10, 11, 12, 13, 14
+BACK, UNSENT, READY, POOLED, KEPT, DENIED, LOST = 10, 11, 12, 13, 14, 15, 16
+#: Records that are no attempts: a miss for which others wait; a request that a user has not sent yet.
+FLIGHT, THINKING = 17, 18
 
 #: What a control entry of a replica does.
 RESTART, COME_UP, CRASH, OOM, DRAIN_END, GC_END = np.arange(6)
