@@ -1,7 +1,7 @@
 """Scaling up makes lock contention worse.
 
-Every request holds one lock for a moment. Replicas add places to wait for it and nothing to how fast it turns, so
-with enough of them everybody waits longer than their callers do, and the lock is held for those who have left.
+Every request holds one lock for a moment. Replicas add places to wait for it, and do not make it turn faster: with
+enough of them everybody waits for longer than their callers do, and the lock is held for those who have left.
 """
 
 __all__ = ["HOLD_S", "LOADS_RPS", "REPLICAS", "Found", "measure"]
