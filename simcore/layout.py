@@ -12,16 +12,34 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simcore.codes import BalancerCode, Dist, StepCode
+from simcore.codes import BalancerCode, DisciplineCode, Dist, StepCode
 from simcore.eventlog import LOG
 from simcore.jit import rows_of
 from simcore.model.popularity import alias_table
-from simcore.model.scenario import CachedStep, CallStep, CpuStep, DelayStep, Demand, Latency, Numbered, Scenario
+from simcore.model.scenario import (
+    Breaker,
+    CachedStep,
+    CallStep,
+    CpuStep,
+    DelayStep,
+    Demand,
+    Latency,
+    LockStep,
+    Numbered,
+    ParallelStep,
+    Pool,
+    RetryBudget,
+    Scenario,
+    Service,
+)
 from simcore.windows import END as END_RECORD
 from simcore.windows import Tally
 
 #: A time that never comes.
 NEVER = 1e300
+
+#: Priorities of requests, 0 the most important.
+PRIORITIES = np.int64(10)
 
 #: ``bad_to`` of a modulation that no rollback has ended.
 NO_VERSION = 2**62
@@ -47,9 +65,23 @@ SERVICE = np.dtype(
         ("base_bytes", "i8"), ("per_span_bytes", "i8"), ("limit_bytes", "i8"), ("leak_bytes", "i8"),
         ("threads", "i8"), ("queue", "i8"), ("balancer", "i8"), ("initial", "i8"),
         ("slots", "i8"), ("n_keys", "i8"), ("first_key", "i8"),
+        ("plain", "i8"),  # queues first come first served, sheds nothing, collects no garbage
     ],
     align=True,
 )  # fmt: skip
+#: How a service's replicas queue, warm up, collect garbage and are checked; a length of 0 where they do not.
+RULES = np.dtype(
+    [
+        ("discipline", "i8"), ("lifo_above", "i8"), ("target_s", "f8"), ("interval_s", "f8"),
+        ("warmup_s", "f8"), ("warmup_factor", "f8"),
+        ("collects", "i8"), ("garbage_bytes", "i8"), ("least_bytes", "i8"), ("share", "f8"),
+        ("pause_s", "f8"), ("pause_s_per_gb", "f8"),
+        ("probe_s", "f8"), ("unhealthy_after", "i8"), ("healthy_after", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+#: The longest queue at which an arrival of a priority is not shed, -1: it never is.
+SHED = np.dtype([("above", "i8")], align=True)
 STEP = np.dtype(
     [
         ("mean", "f8"),
@@ -59,6 +91,7 @@ STEP = np.dtype(
         ("number", "i8"),
         ("site", "i8"),
         ("after", "i8"),
+        ("lock", "i8"),  # the serial section that the step opens, closes or lies in, -1: none
     ],
     align=True,
 )
@@ -68,20 +101,50 @@ SITE = np.dtype(
         ("net_mean", "f8"), ("net_shape", "f8"), ("net_dist", "i8"), ("service", "i8"), ("first", "i8"),
         ("operation", "i8"), ("retries", "i8"), ("required", "i8"), ("ring", "i8"), ("cached", "i8"),
         ("key_offset", "i8"), ("table", "i8"), ("table_n", "i8"),
+        ("plain", "i8"),  # nothing of ``GATE`` concerns its calls
+    ],
+    align=True,
+)  # fmt: skip
+#: What a call site has beside the call itself. ``breaker``, ``budget`` and ``pool`` are numbers among those of the
+#: calling replica, -1: none; ``branches`` are those of the parallel step whose first branch the site is.
+GATE = np.dtype(
+    [
+        ("caller", "i8"), ("loss", "f8"), ("cancellable", "i8"), ("hedges", "i8"), ("hedge_after_s", "f8"),
+        ("branch", "i8"), ("branches", "i8"), ("fail_fast", "i8"),
+        ("breaker", "i8"), ("window", "i8"), ("min_calls", "i8"), ("failure_rate", "f8"), ("open_s", "f8"),
+        ("probes", "i8"),
+        ("budget", "i8"), ("rate_per_s", "f8"), ("burst", "f8"),
+        ("pool", "i8"), ("size", "f8"), ("line", "i8"), ("wait_s", "f8"),
     ],
     align=True,
 )  # fmt: skip
 ALIAS = np.dtype([("accept", "f8"), ("alias", "i4")], align=True)
 SEED_KEY = np.dtype([("key", "i4")], align=True)
-ENTRY_CLASS = np.dtype([("cumulative", "f8"), ("operation", "i8"), ("service", "i8"), ("first", "i8")], align=True)
+ENTRY_CLASS = np.dtype(
+    [
+        ("cumulative", "f8"),
+        ("operation", "i8"),
+        ("service", "i8"),
+        ("first", "i8"),
+        ("priority", "i8"),
+        ("cancellable", "i8"),
+    ],
+    align=True,
+)
 PLAN = np.dtype(
     [
-        ("services", "i8"), ("steps", "i8"), ("sites", "i8"), ("aliases", "i8"), ("seeds", "i8"), ("classes", "i8"),
+        ("services", "i8"), ("rules", "i8"), ("sheds", "i8"), ("steps", "i8"), ("sites", "i8"), ("aliases", "i8"),
+        ("seeds", "i8"), ("classes", "i8"),
         ("start_s", "f8"), ("step_s", "f8"), ("latency_s", "f8"), ("client_timeout_s", "f8"), ("rate_rps", "f8"),
         ("top", "f8"), ("a", "f8"), ("b", "f8"), ("c", "f8"), ("net_mean", "f8"), ("net_shape", "f8"),
         ("net_dist", "i8"), ("shape", "i8"), ("n_services", "i8"), ("n_rings", "i8"),
         ("slots_max", "i8"),
         ("n_classes", "i8"),
+        ("gates", "i8"), ("deadline_s", "f8"),
+        ("n_sites", "i8"), ("n_locks", "i8"),
+        ("breakers_wide", "i8"), ("window_wide", "i8"), ("budgets_wide", "i8"), ("pools_wide", "i8"),  # of a replica
+        ("plain", "i8"),  # neither a deadline nor a cancellable entry
+        ("cancels", "i8"), ("span_room", "i8"), ("log_room", "i8"),  # what one event may ask for
     ],
     align=True,
 )  # fmt: skip
@@ -93,27 +156,33 @@ class Plan:
 
     head: Records  #: (1,) PLAN
     services: Records  #: (service,) SERVICE
+    rules: Records  #: (service,) RULES
+    sheds: Records  #: (service * PRIORITIES,) SHED
     steps: Records  #: (pc,) STEP, operations one after the other, each closed by an END step
     sites: Records  #: (site,) SITE
     aliases: Records  #: (entry,) ALIAS, popularity tables one after the other
     seeds: Records  #: (entry,) SEED_KEY: a cache's keys in order of popularity, caches one after the other
     classes: Records  #: (class,) ENTRY_CLASS
+    gates: Records  #: (site,) GATE
 
 
 service_at = rows_of(SERVICE, "services")
+rules_at = rows_of(RULES, "rules")
+shed_at = rows_of(SHED, "sheds")
 step_at = rows_of(STEP, "steps")
 site_at = rows_of(SITE, "sites")
 alias_at = rows_of(ALIAS, "aliases")
 seed_at = rows_of(SEED_KEY, "seeds")
 class_at = rows_of(ENTRY_CLASS, "classes")
+gate_at = rows_of(GATE, "gates")
 
-#: Step kinds that only the plan knows: write the key of a cached step; end of an operation.
-FILL, END = 4, 5
+#: Step kinds that only the plan knows: write the key of a cached step; end of an operation; end of a serial section.
+FILL, END, UNLOCK = 6, 7, 8
 
 #: An attempt, and the span that it becomes. Free records are chained through ``q_next``.
 SPAN = np.dtype(
     [
-        ("key", "u8"), ("request", "i8"),
+        ("key", "u8"), ("request", "i8"), ("priority", "i8"),
         ("sent", "f8"), ("arrived", "f8"),  # the attempt at the caller, the span at its replica
         ("parent", "i8"),  # the calling span, CLIENT or NOBODY
         ("child", "i8"),  # the attempt that this span waits for
@@ -124,6 +193,11 @@ SPAN = np.dtype(
         ("q_prev", "i8"), ("q_next", "i8"),  # the queue for a thread
         ("cache_key", "i8"), ("answer", "i8"),  # of a lookup
         ("counted", "i8"),  # whether a root was counted as bad
+        ("deadline", "f8"), ("cancellable", "i8"),  # of a root: whether it is cancelled when its client gives up
+        ("sibling", "i8"),  # the next attempt that the same span waits for
+        ("hedge", "i8"),  # the record of the hedge that is due if this attempt takes too long, -1: none
+        ("pool", "i8"), ("epoch", "i8"),  # whose slot it waits for or has; that of the breaker that it passed; -1: none
+        ("lock", "i8"), ("failing", "i8"),  # that it waits for or holds; whether a required branch has failed
     ],
     align=True,
 )  # fmt: skip
@@ -145,7 +219,9 @@ REPLICA = np.dtype(
         ("rate", "f8"), ("pace", "f8"), ("alone_pace", "f8"),  # per job; 1 / rate; 1 / speed
         ("n_jobs", "i8"), ("threads", "i8"),  # on the CPU; granted and reserved
         ("in_flight", "i8"), ("outstanding", "i8"),  # spans here; attempts that callers wait for
-        ("queued", "i8"), ("q_head", "i8"), ("q_tail", "i8"),
+        ("queued", "i8"), ("q_head", "i8"), ("q_tail", "i8"), ("last_empty", "f8"),
+        ("rotates", "i8"), ("passed", "i8"), ("missed", "i8"),  # whether the balancer sends to it; checks in a row
+        ("warming", "i8"), ("came_up", "f8"), ("collecting", "i8"), ("garbage", "i8"),
         ("service", "i8"), ("state", "i8"), ("quarantined", "i8"), ("next", "i8"), ("shard", "i8"),
         ("speed", "f8"), ("cores", "f8"), ("demand", "f8"), ("delay", "f8"), ("network", "f8"), ("ok", "f8"),
         ("timeout", "f8"), ("leak", "i8"), ("crash", "f8"),  # effective values
@@ -155,6 +231,8 @@ REPLICA = np.dtype(
         ("latency_sum", "f8"), ("finished", "i8"),  # in the present window
         ("leaked", "i8"), ("born", "f8"), ("version", "i8"), ("incarnation", "i8"), ("crashes", "i8"),
         ("ordinal", "i8"), ("entries", "i8"), ("oom", "i8"),  # control entries made; whether a kill is pending
+        ("hold", "f8"), ("pool", "f8"),  # effective values
+        ("waiting", "i8"), ("waiting_since", "f8"), ("waiting_acc", "f8"),  # attempts in the lines of its pools
     ],
     align=True,
 )  # fmt: skip
@@ -170,7 +248,7 @@ STREAM = np.dtype(
 MOD = np.dtype(
     [
         ("value", "f8"), ("since", "f8"), ("param", "i8"), ("place", "i8"), ("service", "i8"), ("replica", "i8"),
-        ("begun", "i8"), ("over", "i8"), ("bad_from", "i8"), ("bad_to", "i8"), ("stream", "i8"),
+        ("begun", "i8"), ("over", "i8"), ("bad_from", "i8"), ("bad_to", "i8"), ("stream", "i8"), ("peer", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -188,9 +266,28 @@ FLEET = np.dtype(
     [
         ("last", "i8"), ("first", "i8"), ("tail", "i8"), ("ordinals", "i8"),
         ("version", "i8"), ("newest", "i8"), ("depth", "i8"), ("marks", "i8"),
+        ("shut", "i8"), ("retry", "f8"), ("pool", "f8"),  # what actions have set: shut off, retry fraction, pool amount
     ],
     align=True,
 )  # fmt: skip
+#: Circuit breaker of a replica and call site. ``passed`` and ``good`` count the probes of the present epoch; the
+#: outcomes that it remembers are ``held`` ones before ``next`` in its ring, of which ``failures`` failed.
+BREAKER = np.dtype(
+    [
+        ("until", "f8"), ("state", "i8"), ("epoch", "i8"), ("held", "i8"), ("next", "i8"), ("failures", "i8"),
+        ("passed", "i8"), ("good", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+OUTCOME = np.dtype([("failed", "i4")], align=True)
+BUDGET = np.dtype([("tokens", "f8"), ("since", "f8")], align=True)
+#: Connections of a replica to another service: ``size`` as configured, ``used`` ones, and those kept for attempts that
+#: have just left the line.
+POOL = np.dtype(
+    [("size", "f8"), ("used", "i8"), ("reserved", "i8"), ("waiting", "i8"), ("head", "i8"), ("tail", "i8")], align=True
+)
+#: A serial section: the span that is in it, -1: none, and the line before it.
+LOCK = np.dtype([("holder", "i8"), ("head", "i8"), ("tail", "i8")], align=True)
 
 TALLY = np.dtype([(tally.name.lower(), "i8") for tally in Tally], align=True)
 
@@ -202,6 +299,9 @@ LANE = np.dtype(
         ("streams", "i8"), ("mods", "i8"), ("changes", "i8"), ("actions", "i8"), ("rings", "i8"), ("fleets", "i8"),
         ("stacks", "i8"), ("shards", "i8"), ("slots", "i8"), ("where", "i8"), ("ends", "i8"), ("scratch", "i8"),
         ("tally", "i8"), ("log", "i8"),
+        ("pools", "i8"), ("breakers", "i8"), ("outcomes", "i8"), ("budgets", "i8"), ("locks", "i8"),
+        ("plain", "i8"),  # whether nothing in force concerns all calls: a deadline, an edge's fault, an action
+        ("edges", "i8"), ("span_room", "i8"), ("log_room", "i8"), ("cancels", "i8"),
         ("now", "f8"), ("admitted", "f8"), ("phase", "f8"), ("key", "u8"), ("window", "i8"), ("events", "i8"),
         ("crowded", "i8"), ("n_log", "i8"),
         ("need", "i8"), ("log_on", "i8"), ("free_span", "i8"), ("n_free", "i8"), ("n_heap", "i8"), ("n_control", "i8"),
@@ -237,6 +337,19 @@ ARRAYS: dict[str, Any] = {
     "scratch": np.dtype(np.float64),  #: (end_cap,)
     "tally": TALLY,  #: (service + 1,)
     "log": LOG,  #: (log_cap,)
+    "pools": POOL,  #: (replica_cap * pools_wide,)
+    "breakers": BREAKER,  #: (replica_cap * breakers_wide,)
+    "outcomes": OUTCOME,  #: (replica_cap * breakers_wide * window_wide,) a ring per breaker
+    "budgets": BUDGET,  #: (replica_cap * budgets_wide,)
+    "locks": LOCK,  #: (lock,)
+}
+
+#: Arrays with a fixed number of elements per replica: name -> fields of ``PLAN`` whose product it is.
+PER_REPLICA = {
+    "pools": ("pools_wide",),
+    "breakers": ("breakers_wide",),
+    "outcomes": ("breakers_wide", "window_wide"),
+    "budgets": ("budgets_wide",),
 }
 
 span_at = rows_of(SPAN, "spans")
@@ -259,6 +372,11 @@ where_at = rows_of(WHERE, "where")
 end_at = rows_of(END_RECORD, "ends")
 tally_at = rows_of(TALLY, "tally")
 log_at = rows_of(LOG, "log")
+pool_at = rows_of(POOL, "pools")
+breaker_at = rows_of(BREAKER, "breakers")
+outcome_at = rows_of(OUTCOME, "outcomes")
+budget_at = rows_of(BUDGET, "budgets")
+lock_at = rows_of(LOCK, "locks")
 
 
 def _dist(spec: Demand | Latency) -> tuple[int, float, float]:
@@ -274,14 +392,15 @@ class _Compiler:
         self.scenario = scenario
         self.services = {name: i for i, name in enumerate(scenario.service_names)}
         self.operations = {f"{s}.{o}": i for i, (s, o) in enumerate(scenario.operations)}
-        self.steps: list[tuple[float, float, int, int, int, int, int]] = []
+        self.steps: list[tuple[float, float, int, int, int, int, int, int]] = []
+        self.locks: dict[tuple[int, str], int] = {}
         self.first: list[int] = []
-        for program in scenario.programs:
+        for (service, _), program in zip(scenario.operations, scenario.programs, strict=True):
             self.first.append(len(self.steps))
-            self._emit(program)
-            self.steps.append((0.0, 0.0, END, 0, -1, -1, len(self.steps) + 1))
+            self._emit(program, self.services[service], -1)
+            self.steps.append((0.0, 0.0, END, 0, -1, -1, len(self.steps) + 1, -1))
 
-    def _emit(self, program: tuple[Numbered, ...]) -> None:
+    def _emit(self, program: tuple[Numbered, ...], service: int, lock: int) -> None:
         for step in program:
             at = len(self.steps)
             spec = step.spec
@@ -289,14 +408,22 @@ class _Compiler:
                 cpu = isinstance(spec, CpuStep)
                 dist, mean, shape = _dist(spec.cpu if isinstance(spec, CpuStep) else spec.delay)
                 kind = StepCode.CPU if cpu else StepCode.DELAY
-                self.steps.append((mean, shape, int(kind), dist, step.step, -1, at + 1))
+                self.steps.append((mean, shape, int(kind), dist, step.step, -1, at + 1, lock))
             elif isinstance(spec, CallStep):
-                self.steps.append((0.0, 0.0, int(StepCode.CALL), 0, step.step, step.site, at + 1))
+                self.steps.append((0.0, 0.0, int(StepCode.CALL), 0, step.step, step.site, at + 1, lock))
+            elif isinstance(spec, LockStep):
+                mine = self.locks.setdefault((service, spec.lock.name), len(self.locks))
+                self.steps.append((0.0, 0.0, int(StepCode.LOCK), 0, step.step, -1, at + 1, mine))
+                self._emit(step.inner, service, mine)
+                self.steps.append((0.0, 0.0, UNLOCK, 0, step.step, -1, len(self.steps) + 1, mine))
+            elif isinstance(spec, ParallelStep):
+                first = step.inner[0].site
+                self.steps.append((0.0, 0.0, int(StepCode.PARALLEL), 0, step.step, first, at + 1, lock))
             else:
-                self.steps.append((0.0, 0.0, int(StepCode.CACHED), 0, step.step, step.site, 0))
-                self._emit(step.inner)
-                self.steps.append((0.0, 0.0, FILL, 0, step.step, step.site, len(self.steps) + 1))
-                self.steps[at] = (*self.steps[at][:-1], len(self.steps))
+                self.steps.append((0.0, 0.0, int(StepCode.CACHED), 0, step.step, step.site, 0, lock))
+                self._emit(step.inner, service, lock)
+                self.steps.append((0.0, 0.0, FILL, 0, step.step, step.site, len(self.steps) + 1, lock))
+                self.steps[at] = (*self.steps[at][:-2], len(self.steps), lock)
 
     def sites(self) -> tuple[list[tuple[Any, ...]], list[tuple[float, int]], dict[int, int], int]:
         """Return SITE rows, ALIAS rows, the number of keys per cache service, and the number of timer rings."""
@@ -321,10 +448,49 @@ class _Compiler:
                     call.probability, call.timeout_s, call.backoff_s, call.backoff_limit_s, call.jitter,
                     mean, shape, dist, service, self.first[operation], operation, call.retries, int(call.required),
                     ring,
-                    int(isinstance(numbered.spec, CachedStep)), offset, first, count,
+                    int(isinstance(numbered.spec, CachedStep)), offset, first, count, 0,
                 )
             )  # fmt: skip
         return rows, tables, keys, 1 + len(rings)
+
+    def gates(self) -> list[tuple[Any, ...]]:
+        """Return GATE rows."""
+        scenario = self.scenario
+        first_branch = {
+            step.inner[0].site: (len(step.inner), int(step.spec.parallel.fail_fast))
+            for step in scenario.walk()
+            if isinstance(step.spec, ParallelStep)
+        }
+        branches = {first + i: fast for first, (n, fast) in first_branch.items() for i in range(n)}
+        rows: list[tuple[Any, ...]] = []
+        counts: dict[tuple[int, str], int] = {}
+        for site, numbered in enumerate(scenario.sites):
+            call, (name, _) = scenario.call_of(site), scenario.operations[numbered.operation]
+            caller, callee = self.services[name], call.to.partition(".")[0]
+            breaker, budget = call.breaker or Breaker(), call.retry_budget or RetryBudget()
+            pools = scenario.services[name].pools
+            pool = pools.get(callee, Pool())
+            numbers = []
+            for kind, there in (("breaker", call.breaker), ("budget", call.retry_budget)):
+                numbers.append(counts.get((caller, kind), 0) if there else -1)
+                counts[caller, kind] = counts.get((caller, kind), 0) + (there is not None)
+            rows.append(
+                (
+                    caller, call.loss, int(self.cancellable(call.to)), call.hedge.max if call.hedge else 0,
+                    call.hedge.after_s if call.hedge else 0.0,
+                    int(site in branches), first_branch.get(site, (0, 0))[0], branches.get(site, 0),
+                    numbers[0], breaker.window, breaker.min_calls, breaker.failure_rate, breaker.open_s,
+                    breaker.probes,
+                    numbers[1], budget.rate_per_s, budget.burst,
+                    list(pools).index(callee) if callee in pools else -1, float(pool.size), pool.queue, pool.wait_s,
+                )
+            )  # fmt: skip
+        return rows
+
+    def cancellable(self, operation: str) -> bool:
+        """Return whether the spans of an operation stop when their callers give up."""
+        service, _, name = operation.partition(".")
+        return self.scenario.services[service].operations[name].cancellable
 
     def seeds(self, service: int) -> list[int]:
         """Return a cache's keys in order of popularity: by rank, sites taking turns within a rank."""
@@ -341,7 +507,16 @@ class _Compiler:
 _SHAPES = {"constant": 0, "sinusoidal": 1, "step": 2, "burst": 3}
 
 
-def _head(scenario: Scenario, n_rings: int, addresses: list[int]) -> Records:
+def _plain(gates: Records) -> npt.NDArray[np.bool_]:
+    """Return which call sites have nothing beside the call."""
+    none = [gates[number] < 0 for number in ("breaker", "budget", "pool")]
+    none += [gates[amount] == 0 for amount in ("loss", "cancellable", "hedges", "branch")]
+    plain: npt.NDArray[np.bool_] = np.logical_and.reduce(none)
+    return plain
+
+
+def _head(scenario: Scenario, n_rings: int) -> dict[str, float]:
+    """Return the fields of PLAN that say how the system is used."""
     work = scenario.workload
     a, b, c, top = {
         "constant": (0.0, 1.0, 1.0, 1.0),
@@ -351,17 +526,41 @@ def _head(scenario: Scenario, n_rings: int, addresses: list[int]) -> Records:
     }[work.shape]
     dist, mean, shape = _dist(scenario.network)
     step_s = scenario.timing.step_s
-    return np.array(
-        [
-            (
-                *addresses, -scenario.timing.burn_in_steps * step_s, step_s, scenario.slo.latency_s,
-                work.timeout_s, work.rate_rps,
-                top, a, b, c, mean, shape, dist, _SHAPES[work.shape],
-                len(scenario.services), n_rings, max(s.replicas.max for s in scenario.services.values()),
-                len(work.entries),
-            )
-        ],
-        PLAN,
+    return {
+        "start_s": -scenario.timing.burn_in_steps * step_s, "step_s": step_s, "latency_s": scenario.slo.latency_s,
+        "client_timeout_s": work.timeout_s, "rate_rps": work.rate_rps, "top": top, "a": a, "b": b, "c": c,
+        "net_mean": mean, "net_shape": shape, "net_dist": dist, "shape": _SHAPES[work.shape],
+        "n_services": len(scenario.services), "n_rings": n_rings,
+        "slots_max": max(s.replicas.max for s in scenario.services.values()), "n_classes": len(work.entries),
+        "deadline_s": np.inf if work.deadline_s is None else work.deadline_s,
+    }  # fmt: skip
+
+
+def _extent(code: _Compiler, gates: Records, classes: Records) -> dict[str, int]:
+    """Return the fields of PLAN that say how much of what there may be."""
+    branches = max(1, int(gates["branches"].max(initial=0)))
+    return {
+        "n_sites": len(gates), "n_locks": len(code.locks),
+        "breakers_wide": int(gates["breaker"].max(initial=-1)) + 1,
+        "window_wide": int(gates["window"][gates["breaker"] >= 0].max(initial=0)),
+        "budgets_wide": int(gates["budget"].max(initial=-1)) + 1,
+        "pools_wide": int(gates["pool"].max(initial=-1)) + 1,
+        "plain": int(code.scenario.workload.deadline_s is None and not classes["cancellable"].any()),
+        "cancels": int(gates["cancellable"].any() or classes["cancellable"].any()),
+        # every branch of a parallel step may be followed by a hedge
+        "span_room": 2 * branches,
+        # three rows per branch at most; and a program may take and leave locks without waiting
+        "log_room": 64 + 3 * branches + len(code.steps),
+    }  # fmt: skip
+
+
+def _rules(spec: Service) -> tuple[Any, ...]:
+    warmup, gc, health = spec.warmup, spec.gc, spec.health
+    return (
+        int(DisciplineCode[spec.discipline.upper()]), spec.lifo_above, spec.codel.target_s, spec.codel.interval_s,
+        warmup.duration_s if warmup else 0.0, warmup.factor if warmup else 1.0,
+        *((1, gc.garbage_bytes, gc.least_bytes, gc.share, gc.pause_s, gc.pause_s_per_gb) if gc else (0,) * 6),
+        *((health.interval_s, health.unhealthy_after, health.healthy_after) if health else (0.0, 0, 0)),
     )  # fmt: skip
 
 
@@ -371,16 +570,20 @@ def compile_plan(scenario: Scenario) -> Plan:
     sites, tables, keys, n_rings = code.sites()
     services: list[tuple[Any, ...]] = []
     seeds: list[tuple[int]] = []
+    rules, sheds = [], []
     for number, spec in enumerate(scenario.services.values()):
         first_seed = len(seeds)
         seeds += [(key,) for key in code.seeds(number)]
         memory = spec.memory
+        rules.append(_rules(spec))
+        sheds += [(spec.shed_above.get(priority, -1),) for priority in range(PRIORITIES)]
         services.append(
             (
                 spec.cores, spec.speed, spec.startup_s, spec.drain_s, spec.cache.ttl_s if spec.cache else 0.0,
                 memory.base_bytes, memory.per_span_bytes, memory.limit_bytes, memory.leak_bytes,
                 spec.threads, spec.queue, int(BalancerCode[spec.balancer.upper()]), spec.replicas.initial,
                 spec.cache.slots if spec.cache else 0, keys.get(number, 0), first_seed,
+                int(spec.discipline == "fifo" and not spec.shed_above and spec.gc is None),
             )
         )  # fmt: skip
     # added up one by one, since Python's own sum rounds differently from version to version
@@ -392,12 +595,21 @@ def compile_plan(scenario: Scenario) -> Plan:
         reached += entry.weight
         operation = code.operations[entry.operation]
         service = code.services[entry.operation.partition(".")[0]]
-        entries.append((reached / total, operation, service, code.first[operation]))
-    arrays = [
-        np.array(rows, dtype)
-        for rows, dtype in (
-            (services, SERVICE), (code.steps, STEP), (sites, SITE), (tables, ALIAS), (seeds, SEED_KEY), (entries,
-            ENTRY_CLASS),
+        cancellable = int(code.cancellable(entry.operation))
+        entries.append((reached / total, operation, service, code.first[operation], entry.priority, cancellable))
+    arrays = {
+        name: np.array(rows, dtype)
+        for name, rows, dtype in (
+            ("services", services, SERVICE), ("rules", rules, RULES), ("sheds", sheds, SHED),
+            ("steps", code.steps, STEP), ("sites", sites, SITE), ("aliases", tables, ALIAS), ("seeds", seeds, SEED_KEY),
+            ("classes", entries, ENTRY_CLASS), ("gates", code.gates(), GATE),
         )
-    ]  # fmt: skip
-    return Plan(_head(scenario, n_rings, [a.ctypes.data for a in arrays]), *arrays)
+    }  # fmt: skip
+    arrays["sites"]["plain"] = _plain(arrays["gates"])
+    head = np.zeros(1, PLAN)
+    fields = _head(scenario, n_rings) | _extent(code, arrays["gates"], arrays["classes"])
+    for name, value in fields.items():
+        head[name] = value
+    for name, array in arrays.items():
+        head[name] = array.ctypes.data
+    return Plan(head, **arrays)

@@ -8,7 +8,7 @@ import pytest
 from simcore import codes
 from simcore.codes import ActionCode, Event, Kind, Param, Purpose
 from simcore.eventlog import LOG
-from simcore.model.catalogue import NEUTRAL
+from simcore.model.fault_types import NEUTRAL
 
 MODEL = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "model.md"
 

@@ -15,7 +15,7 @@ from simcore.engines.registry import ENGINES, open_session
 from simcore.errors import InputError, RegistryError
 from simcore.model.modulation import Change, Modulation
 from simcore.model.scenario import Scenario
-from simcore.reference import attempts, cache, requests
+from simcore.reference import attempts, balancers, cache
 from simcore.reference.calendar import Calendar
 from simcore.streams import run_key
 from simcore.windows import Total, Windows
@@ -145,8 +145,9 @@ def never_goes_back(log: Log, _: Example, __: list[Windows]) -> None:
 def nothing_ends_twice(log: Log, _: Example, __: list[Windows]) -> None:
     """A span starts and ends once at most; its caller hears one thing of it at most."""
     for events in (
-        [Event.OFFERED], [Event.SENT], [Event.ARRIVED, Event.REFUSED], [Event.STARTED, Event.REJECTED],
-        [Event.FINISHED, Event.KILLED, Event.REJECTED, Event.REFUSED], [Event.REPLIED, Event.TIMED_OUT],
+        [Event.OFFERED], [Event.SENT, Event.DENIED], [Event.ARRIVED, Event.REFUSED],
+        [Event.STARTED, Event.REJECTED, Event.DROPPED], [Event.REPLIED, Event.TIMED_OUT],
+        [Event.FINISHED, Event.KILLED, Event.REJECTED, Event.REFUSED, Event.CANCELLED, Event.DROPPED],
     ):  # fmt: skip
         spans = of(log, *events)["span"]
         assert np.unique(spans).size == spans.size, events
@@ -156,9 +157,12 @@ def nothing_comes_from_nowhere(log: Log, _: Example, __: list[Windows]) -> None:
     """What arrived was sent, what started had arrived, what finished had started, what was answered was sent."""
     for later, earlier in (
         (Event.ARRIVED, Event.SENT), (Event.STARTED, Event.ARRIVED), (Event.FINISHED, Event.STARTED),
-        (Event.KILLED, Event.ARRIVED), (Event.REPLIED, Event.SENT), (Event.TIMED_OUT, Event.SENT),
+        (Event.KILLED, Event.ARRIVED), (Event.TIMED_OUT, Event.SENT), (Event.CANCELLED, Event.SENT),
+        (Event.DROPPED, Event.ARRIVED), (Event.BLOCKED, Event.STARTED), (Event.LOCKED, Event.STARTED),
     ):  # fmt: skip
         assert np.isin(of(log, later)["span"], of(log, earlier)["span"]).all(), later
+    answered = of(log, Event.REPLIED)["span"]
+    assert np.isin(answered, of(log, Event.SENT, Event.DENIED)["span"]).all()
 
 
 def limits_are_kept(log: Log, example: Example, _: list[Windows]) -> None:
@@ -169,12 +173,13 @@ def limits_are_kept(log: Log, example: Example, _: list[Windows]) -> None:
     place: dict[int, int] = {}
     running: dict[int, set[int]] = {}
     present: dict[int, set[int]] = {}
-    for row in log[np.isin(log["event"], (Event.ARRIVED, Event.STARTED, Event.FINISHED, Event.KILLED))]:
+    gone = (Event.FINISHED, Event.KILLED, Event.CANCELLED, Event.DROPPED)
+    for row in of(log, Event.ARRIVED, Event.STARTED, *gone):
         event, span = row["event"], row["span"]
-        if span in rejected:
+        if span in rejected or (event == Event.CANCELLED and span not in place):
             continue
         at = place.setdefault(span, int(row["aux"]))
-        if event in (Event.FINISHED, Event.KILLED):
+        if event in gone:
             present[at].discard(span)
             running.setdefault(at, set()).discard(span)
             continue
@@ -304,7 +309,7 @@ def test_only_edges_ahead_can_be_advanced_to(engine: str) -> None:
 # --- broken rules are noticed
 
 
-def _first_of_queue_last(service, eligible):  # type: ignore[no-untyped-def]
+def _first_of_queue_last(span, eligible):  # type: ignore[no-untyped-def]
     return min(eligible, key=lambda r: (r.outstanding, -r.number))
 
 
@@ -342,7 +347,7 @@ MUTATIONS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a timeout before a reply of the same instant": _swap(Kind.REPLY, Kind.TIMEOUT),
     "an arrival before a grant": _swap(Kind.GRANT, Kind.ARRIVE),
     "least outstanding: ties to the highest number": lambda m: m.setitem(
-        requests._BALANCERS, "least_outstanding", _first_of_queue_last
+        balancers.BALANCERS, "least_outstanding", _first_of_queue_last
     ),
     "a full cache drops its most recent entry": lambda m: m.setattr(cache.Shard, "fill", _evict_most_recent),
     "first in, first out instead of LRU": lambda m: m.setattr(cache.Shard, "lookup", _fifo_lookup),

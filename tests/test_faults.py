@@ -9,9 +9,9 @@ from simcore.model.faults import CATALOGUE, FOREVER, Fault, expand, label, parse
 from simcore.model.loader import build_scenario, load_scenario
 from simcore.model.modulation import Change
 from simcore.model.scenario import Scenario
-from tests.clinic import CLINIC
 
 SHOP = load_scenario("three_tier")
+CLINIC = load_scenario("clinic")
 API, CACHE, DB = range(3)
 
 

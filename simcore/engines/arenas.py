@@ -2,6 +2,7 @@
 
 __all__ = ["Arenas", "Capacity"]
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from simcore.codes import Param
 from simcore.engines.api import RunInputs
 from simcore.errors import InputError
-from simcore.layout import ARRAYS, LANE, NEVER, Need, Plan
+from simcore.layout import ARRAYS, LANE, NEVER, PER_REPLICA, Need, Plan
 
 Array = npt.NDArray[Any]
 
@@ -76,7 +77,11 @@ class Arenas:
             "replicas": n_replicas,
             "leaf": 8 * int(lane["groups"]),
             "group": int(lane["groups"]),
-            "control": capacity.control + n_replicas + len(given.changes),
+            "control": capacity.control
+            + n_replicas
+            + len(services)
+            + len(given.changes)
+            + self._cancels(capacity.spans),
             "streams": 1 + sum(m.param == Param.SURGE for m in given.modulations),
             "mods": len(given.modulations),
             "changes": len(given.changes),
@@ -88,9 +93,19 @@ class Arenas:
             "ends": capacity.ends,
             "tally": len(services) + 1,
             "log": capacity.log if log else 0,
-        }
+            "locks": int(self._plan.head["n_locks"][0]),
+        } | self._per_replica(n_replicas)
         for name, length in lengths.items():
             self._lengthen(run, name, length)
+
+    def _per_replica(self, n_replicas: int) -> dict[str, int]:
+        """Return the lengths of the arrays that have so many elements per replica."""
+        head = self._plan.head[0]
+        return {name: n_replicas * math.prod(int(head[w]) for w in wide) for name, wide in PER_REPLICA.items()}
+
+    def _cancels(self, spans: int) -> int:
+        """Return how many control entries one event may make to cancel spans."""
+        return spans * int(self._plan.head["cancels"][0])
 
     def _groups(self, n_replicas: int) -> int:
         return -(-(3 + int(self._plan.head["n_rings"][0]) + n_replicas) // 8)
@@ -168,6 +183,8 @@ class Arenas:
         n_replicas = int(lane["replica_cap"]) + more
         self._lengthen(run, "replicas", n_replicas)
         self._lengthen(run, "jobs", n_replicas * int(lane["per_replica"]))
+        for name, length in self._per_replica(n_replicas).items():
+            self._lengthen(run, name, length)
         if lane["slots_wide"]:
             self._lengthen(run, "shards", len(self.part(run, "shards")) + more)
         old = len(self.part(run, "leaf"))
@@ -181,8 +198,9 @@ class Arenas:
         lane = self.lanes[run]
         if number >= len(self.part(run, "actions")):
             self._lengthen(run, "actions", 2 * number + 4)
-        if int(lane["n_control"]) + int(lane["n_replicas"]) + 8 > int(lane["control_cap"]):
-            self._lengthen(run, "control", 2 * int(lane["control_cap"]) + 16)
+        least = int(lane["n_control"]) + int(lane["n_replicas"]) + 8 + self._cancels(int(lane["span_cap"]))
+        if least > int(lane["control_cap"]):
+            self._lengthen(run, "control", 2 * least + 16)
 
     def copy(self, runs: Sequence[int]) -> "Arenas":
         """Return independent copies of the given runs, repeats allowed."""

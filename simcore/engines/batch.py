@@ -9,21 +9,20 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from simcore.codes import Param
+from simcore.codes import EDGE, Param
 from simcore.engines.api import EngineAction, RunInputs, check_actions, check_inputs
 from simcore.engines.arenas import Arenas, Capacity
 from simcore.errors import CapacityError, InputError
 from simcore.kernels.advance import advance_runs
 from simcore.kernels.prepare import after_growth, enter_action, prepare_runs
 from simcore.layout import NEVER, NO_VERSION, Need, compile_plan
+from simcore.model.fault_types import NEUTRAL
 from simcore.model.scenario import Scenario
 from simcore.streams import keyed
 from simcore.windows import N_AREAS, N_METRICS, N_STATS, N_TOTALS, Windows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-_ZERO_WHEN_OFF = (Param.LEAK, Param.CRASH, Param.SURGE)
 
 
 class BatchSession:
@@ -100,10 +99,13 @@ class BatchSession:
                     gap = sign / peak if peak > 0.0 else sign
                     streams[stream] = (NEVER, 0.0, keyed(given.key, stream), 0, 0, gap, peak, 0.0)
                     n_streams += 1
-                neutral = 0.0 if mod.param in _ZERO_WHEN_OFF else 1.0
-                mods[i] = (neutral, 0.0, mod.param, mod.place, mod.service, mod.replica, 0, 0, 0, NO_VERSION, stream)
+                mods[i] = (
+                    NEUTRAL[mod.param], 0.0, mod.param, mod.place, mod.service, mod.replica, 0, 0, 0, NO_VERSION,
+                    stream, mod.peer,
+                )  # fmt: skip
             for i, change in enumerate(given.changes):
                 changes[i] = (change.time_s, change.value, change.modulation)
+            lane["edges"] = any(mod.param in EDGE for mod in given.modulations)
             lane["n_mods"], lane["n_changes"], lane["n_streams"] = len(given.modulations), len(given.changes), n_streams
 
     def _no_windows(self) -> Windows:

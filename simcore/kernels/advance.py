@@ -10,6 +10,7 @@ from simcore.kernels.calendar import (
     FIRST_RING,
     HEAP_LEAF,
     STREAM_LEAF,
+    control_is_short,
     disarm,
     first_group,
     leave,
@@ -18,7 +19,11 @@ from simcore.kernels.calendar import (
     pop_control,
     set_leaf,
 )
+from simcore.kernels.cancel import on_cancel
 from simcore.kernels.control import next_candidate, on_action, on_change, on_replica
+from simcore.kernels.health import on_probe
+from simcore.kernels.locks import on_lock
+from simcore.kernels.members import on_hedge, pool_timed_out
 from simcore.kernels.replica import DRAINING, STARTING, UP, complete_cpu
 from simcore.kernels.requests import arrive, failed, finish, on_reply, on_timeout, send, start, walk
 from simcore.kernels.spans import ARRIVE, CLIENT, FAILED, FINISH, NOTHING, REPLY, SEND, WALK, allocate, note
@@ -58,7 +63,9 @@ _DELAY, _REPLY, _GRANT, _ARRIVE, _RETRY = (
     np.int64(Kind.RETRY),
 )
 _OK = np.int64(Status.OK)
-_FAULT, _ACTION = np.int64(Kind.FAULT), np.int64(Kind.ACTION)
+_FAULT, _ACTION, _PROBE = np.int64(Kind.FAULT), np.int64(Kind.ACTION), np.int64(Kind.PROBE)
+_CANCEL, _LOCK, _POOL, _HEDGE = np.int64(Kind.CANCEL), np.int64(Kind.LOCK), np.int64(Kind.POOL), np.int64(Kind.HEDGE)
+_SLACK = np.int64(4)
 _THIN, _CHOICE, _ADMIT = np.int64(Purpose.THIN), np.int64(Purpose.CHOICE), np.int64(Purpose.ADMIT)
 _NEED_LOG, _NEED_REPLICAS, _NEED_CONTROL = np.int64(Need.LOG), np.int64(Need.REPLICAS), np.int64(Need.CONTROL)
 _A_BUSY, _A_UP, _A_FLIGHT, _A_QUEUE = (
@@ -68,6 +75,7 @@ _A_BUSY, _A_UP, _A_FLIGHT, _A_QUEUE = (
     np.int64(Area.QUEUE),
 )
 _A_MEM, _A_REP = np.int64(Area.MEMORY_FRAC), np.int64(Area.REPLICAS_UP)
+_A_POOL = np.int64(Area.POOL_WAITING)
 _R_ORDINAL, _R_STATE, _R_QUARANTINED = (
     np.int64(ReplicaStat.ORDINAL),
     np.int64(ReplicaStat.STATE),
@@ -115,11 +123,14 @@ def on_candidate(plan, lane, now):  # type: ignore[no-untyped-def]
     span = span_at(lane, s)
     span.key = root
     span.request = request
+    span.priority = entry.priority
     span.parent = CLIENT
     span.site = -1
     span.attempt = 0
     span.service = entry.service
     span.pc = entry.first
+    span.deadline = now + plan.deadline_s
+    span.cancellable = entry.cancellable
     return s
 
 
@@ -140,22 +151,43 @@ def _on_heap(plan, lane, now):  # type: ignore[no-untyped-def]
         note(lane, now, span.request, span.key, _DELAY_DONE, step_at(plan, span.pc).number)
         span.pc += 1
         return WALK, s, _OK
-    return start(lane, s, now)
+    if kind == _GRANT:
+        return start(lane, s, now)
+    return _on_extra(plan, lane, s, kind, now)
+
+
+@njit(internal=True)
+def _on_extra(plan, lane, s, kind, now):  # type: ignore[no-untyped-def]
+    """Run a heap entry of a kind that plain calls do not have."""
+    if kind == _LOCK:
+        on_lock(plan, lane, s, now)
+        return WALK, s, _OK
+    if kind == _POOL:
+        return SEND, s, _OK
+    if kind == _HEDGE:
+        on_hedge(lane, s)
+        return SEND, s, _OK
+    return pool_timed_out(plan, lane, s, now)
 
 
 @njit(internal=True)
 def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
     """Run the first control entry; returns whether there was room for it."""
     first = control_at(lane, 0)
+    if first.kind == _CANCEL:
+        s, key = first.index, first.key
+        pop_control(lane)
+        on_cancel(plan, lane, s, key, now)
+        return True
     if first.kind == _ACTION:
         grows = np.int64(max(0.0, action_at(lane, first.index).amount)) + 1
         if lane.n_replicas + grows > lane.replica_cap:
             lane.need |= _NEED_REPLICAS
             return False
-        if lane.n_control + lane.n_replicas + grows + 4 > lane.control_cap:
+        if control_is_short(lane, grows + _SLACK):
             lane.need |= _NEED_CONTROL
             return False
-    if lane.n_control + lane.n_replicas + 4 > lane.control_cap:
+    if control_is_short(lane, _SLACK):
         lane.need |= _NEED_CONTROL
         return False
     at = pop_control(lane)
@@ -169,6 +201,8 @@ def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
         on_change(plan, lane, index, now)
     elif kind == _ACTION:
         on_action(plan, lane, index, now)
+    elif kind == _PROBE:
+        on_probe(plan, lane, index, what)
     else:
         on_replica(plan, lane, index, what, incarnation, now)
     return True
@@ -207,6 +241,10 @@ def close(plan, lane, edge, cores, area, metrics, totals, replicas, markers):  #
             area[service, _A_UP] += r.up_acc
             area[service, _A_FLIGHT] += r.flight_acc
             area[service, _A_QUEUE] += r.queue_acc
+            r.waiting_acc = integrate(r.waiting_acc, np.float64(r.waiting), r.waiting_since, edge)
+            r.waiting_since = edge
+            area[service, _A_POOL] += r.waiting_acc
+            r.waiting_acc = 0.0
             if up:
                 used = np.float64(base.base_bytes + base.per_span_bytes * r.in_flight + r.leaked)
                 area[service, _A_MEM] = max(area[service, _A_MEM], used / np.float64(base.limit_bytes))
@@ -302,7 +340,7 @@ def advance_run(plan, lane, windows, cores, area, metrics, totals, replicas, mar
             if todo == FAILED:
                 todo, s, status = failed(plan, lane, s, now)
             if todo == SEND:
-                todo = send(plan, lane, s, now)
+                todo, s = send(plan, lane, s, now)
                 lane.events += todo == ARRIVE
             if todo == ARRIVE:
                 todo, s, status = arrive(plan, lane, s, now)

@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from simcore.codes import CACHE_SALT, ReplicaState
+from simcore.codes import CACHE_SALT
 from simcore.jit import njit
 from simcore.layout import NEVER, fleet_at, replica_at, shard_at, slot_at, where_at
 from simcore.streams import mix, uniform
 
-_UP = np.int64(ReplicaState.UP)
 _SALT = np.uint64(CACHE_SALT)
 
 #: Answers of a lookup.
@@ -23,7 +22,7 @@ def owner(lane, service, cache_key):  # type: ignore[no-untyped-def]
     at = fleet_at(lane, service).first
     while at >= 0:
         replica = replica_at(lane, at)
-        if replica.state == _UP and replica.quarantined == 0:
+        if replica.rotates == 1 and replica.quarantined == 0:
             w = mix(hashed, np.uint64(at))
             if best < 0 or w > weight:
                 best = at

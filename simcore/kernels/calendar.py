@@ -122,7 +122,13 @@ def first_group(lane):  # type: ignore[no-untyped-def]
 @njit(inline=True, internal=True)
 def log_room(lane):  # type: ignore[no-untyped-def]
     """Return how many rows of the log one event may write at most: a kill has two per span, scaling one per replica."""
-    return 2 * lane.span_cap + lane.replica_cap + 64
+    return 2 * lane.span_cap + lane.replica_cap + lane.log_room
+
+
+@njit(internal=True)
+def control_is_short(lane, more):  # type: ignore[no-untyped-def]
+    """Return whether control entries may outgrow their room: one per replica and abandoned attempt, and ``more``."""
+    return lane.n_control + lane.n_replicas + more + lane.cancels * lane.span_cap > lane.control_cap
 
 
 @njit(inline=True, internal=True)

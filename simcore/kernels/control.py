@@ -5,36 +5,37 @@ import numpy as np
 from simcore.codes import BORDER, ActionCode, Down, Event, Kind, Param, Place, Purpose, Status
 from simcore.jit import njit
 from simcore.kernels import cache
-from simcore.kernels.calendar import STREAM_LEAF, disarm, enter, enter_control, leave, next_stream, set_leaf
+from simcore.kernels.calendar import STREAM_LEAF, enter, next_stream, set_leaf
+from simcore.kernels.cancel import drop_waits
+from simcore.kernels.gates import hand_on_all, reset_gates
 from simcore.kernels.replica import (
     DRAINING,
     GONE,
     STARTING,
     UP,
     arm_cpu,
+    enter_replica,
+    next_in_queue,
     pace_up,
     refresh,
     set_in_flight,
     set_queued,
     set_state,
 )
-from simcore.kernels.requests import give_up, put_back
 from simcore.kernels.spans import (
     COME_UP,
     CRASH,
-    DELAYED,
     DRAIN_END,
+    ENTERING,
+    GC_END,
     NOBODY,
-    ON_CPU,
     OOM,
     QUEUED,
-    RESERVED,
     RESTART,
-    UNSENT,
-    WAITING,
     note,
     release,
 )
+from simcore.kernels.threads import drop, put_back
 from simcore.layout import (
     NEVER,
     NO_VERSION,
@@ -43,6 +44,7 @@ from simcore.layout import (
     fleet_at,
     mod_at,
     replica_at,
+    rules_at,
     service_at,
     span_at,
     stack_at,
@@ -64,10 +66,11 @@ _GONE_EV, _FAULT_EV, _ACTION_EV = (
     np.int64(Event.ACTION_DONE),
 )
 _BY_RESTART, _BY_CRASH, _BY_OOM = np.int64(Down.RESTART), np.int64(Down.CRASH), np.int64(Down.OOM)
-_REPLICA, _REPLY = np.int64(Kind.REPLICA), np.int64(Kind.REPLY)
+_REPLY = np.int64(Kind.REPLY)
 _RESET = np.int64(Status.RESET)
 _CRASH_DRAW, _ARRIVAL = np.int64(Purpose.CRASH), np.int64(Purpose.ARRIVAL)
 _SURGE, _FLUSH, _POISON = np.int64(Param.SURGE), np.int64(Param.FLUSH), np.int64(Param.POISON)
+_EDGE_DELAY, _LOSS_BACK = np.int64(Param.EDGE_DELAY), np.int64(Param.LOSS_BACK)
 _DEPLOY, _CONFIG = np.int64(Param.DEPLOY), np.int64(Param.CONFIG)
 _VERSION, _CONFIG_PLACE = np.int64(Place.VERSION), np.int64(Place.CONFIG)
 _A_RESTART, _A_SCALE, _A_CLEAR = (
@@ -80,15 +83,9 @@ _A_LIMIT, _A_QUARANTINE, _A_RELEASE = (
     np.int64(ActionCode.QUARANTINE),
     np.int64(ActionCode.RELEASE),
 )
-_A_ROLLBACK = np.int64(ActionCode.ROLLBACK)
-
-
-@njit(internal=True)
-def enter_replica(lane, time, at, what):  # type: ignore[no-untyped-def]
-    """Enter an event of a replica under its present incarnation."""
-    r = replica_at(lane, at)
-    enter_control(lane, time, _REPLICA, at, r.entries, what, at, r.incarnation)
-    r.entries += 1
+_A_ROLLBACK, _A_CLEAR_QUEUE = np.int64(ActionCode.ROLLBACK), np.int64(ActionCode.CLEAR_QUEUE)
+_A_RETRY, _A_RESIZE = np.int64(ActionCode.RETRY_BUDGET), np.int64(ActionCode.RESIZE_POOL)
+_A_OPEN, _A_CLOSE = np.int64(ActionCode.OPEN_BREAKER), np.int64(ActionCode.CLOSE_BREAKER)
 
 
 @njit(internal=True)
@@ -105,15 +102,8 @@ def _next_victim(lane, at, after, first):  # type: ignore[no-untyped-def]
     best = -1
     for s in range(lane.span_cap):
         span = span_at(lane, s)
-        there = (
-            span.state == QUEUED
-            or span.state == RESERVED
-            or span.state == ON_CPU
-            or span.state == DELAYED
-            or span.state == WAITING
-        )
         if (
-            there
+            QUEUED <= span.state <= ENTERING
             and span.replica == at
             and (first or span.key > after)
             and (best < 0 or span.key < span_at(lane, best).key)
@@ -127,24 +117,13 @@ def _kill_span(plan, lane, s, now):  # type: ignore[no-untyped-def]
     span = span_at(lane, s)
     note(lane, now, span.request, span.key, _KILLED, span.replica)
     tally_at(lane, span.service).failed += 1
-    if span.state == RESERVED or span.state == DELAYED:
-        leave(lane, s)
-    elif span.state == WAITING:
-        c = span.child
-        child = span_at(lane, c)
-        if child.state == UNSENT:
-            leave(lane, c)
-            release(lane, c)
-        else:
-            disarm(lane, c)
-            if child.replica >= 0:
-                replica_at(lane, child.replica).outstanding -= 1
-            give_up(lane, c)
-        span.child = -1
+    drop_waits(plan, lane, s, now)
     if span.parent == NOBODY:
         release(lane, s)
-    else:
-        enter(lane, put_back(plan, lane, s, _RESET, now), _REPLY, span.key, s)
+        return
+    time = put_back(plan, lane, s, _RESET, now)
+    if time < NEVER:
+        enter(lane, time, _REPLY, span.key, s)
 
 
 @njit(internal=True)
@@ -158,7 +137,10 @@ def kill(plan, lane, at, cause, now):  # type: ignore[no-untyped-def]
         key = span_at(lane, victim).key
         _kill_span(plan, lane, victim, now)
         victim = _next_victim(lane, at, key, False)
+    reset_gates(plan, lane, at, now)
     r.leaked = 0
+    r.garbage = 0
+    r.collecting = 0
     r.n_jobs = 0
     r.v = 0.0
     r.vt = now
@@ -180,6 +162,7 @@ def begin(plan, lane, at, wait_s, now):  # type: ignore[no-untyped-def]
     r.incarnation += 1
     r.oom = 0
     r.born = now
+    r.last_empty = now
     r.version = fleet_at(lane, r.service).version
     set_state(plan, r, STARTING, now)
     refresh(plan, lane, at, now)
@@ -206,6 +189,8 @@ def on_replica(plan, lane, at, what, incarnation, now):  # type: ignore[no-untyp
     if what == COME_UP and r.state == STARTING:
         set_state(plan, r, UP, now)
         note(lane, now, -1, at, _UP_EV, 0)
+        r.came_up = now
+        r.warming = np.int64(rules_at(plan, r.service).warmup_s > 0.0)
         if r.crash > 0.0:
             _crash_entry(lane, at, now)
     elif what == CRASH and r.state == UP and r.crash > 0.0:
@@ -222,6 +207,9 @@ def on_replica(plan, lane, at, what, incarnation, now):  # type: ignore[no-untyp
     elif what == DRAIN_END and r.state == DRAINING:
         kill(plan, lane, at, _BY_RESTART, now)
         _go(plan, lane, at, now)
+    elif what == GC_END and r.collecting:
+        r.collecting = 0
+        refresh(plan, lane, at, now)
 
 
 @njit(internal=True)
@@ -264,7 +252,9 @@ def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def
     r.q_tail = -1
     r.version = fleet.version
     r.born = now
+    r.last_empty = now
     r.state = state
+    r.rotates = np.int64(state == UP)
     r.vt = now
     r.speed = service_at(plan, service).speed
     r.cores = service_at(plan, service).cores
@@ -272,6 +262,9 @@ def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def
     r.busy_since = now
     r.flight_since = now
     r.queue_since = now
+    r.waiting_since = now
+    r.pool = 1.0
+    reset_gates(plan, lane, at, now)
     r.shard = -1
     if service_at(plan, service).slots > 0:
         r.shard = lane.n_shards
@@ -285,6 +278,12 @@ def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def
 
 
 @njit(internal=True)
+def _home(mod):  # type: ignore[no-untyped-def]
+    """Return the service where a modulation lives: of an edge, the callee."""
+    return mod.peer if mod.peer >= 0 else mod.service
+
+
+@njit(internal=True)
 def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
     """A modulation takes a value."""
     change = change_at(lane, index)
@@ -295,8 +294,9 @@ def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
     if mod.begun == 0:
         mod.begun = 1
         mod.since = now
-        if service >= 0:
-            mod.bad_from = fleet_at(lane, service).version
+        home = _home(mod)
+        if home >= 0:
+            mod.bad_from = fleet_at(lane, home).version
     if mod.param == _SURGE:
         _set_surge(lane, mod.stream, change.value, now)
     elif mod.param == _DEPLOY or mod.param == _CONFIG:
@@ -305,7 +305,7 @@ def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
     elif mod.param == _FLUSH or mod.param == _POISON:
         if change.value > 0.0:
             _strike_cache(plan, lane, change.mod)
-    else:
+    elif mod.param < _EDGE_DELAY or mod.param > _LOSS_BACK:
         at = fleet_at(lane, service).first
         while at >= 0:
             r = replica_at(lane, at)
@@ -366,6 +366,15 @@ def _strike_cache(plan, lane, index):  # type: ignore[no-untyped-def]
 
 
 @njit(internal=True)
+def _resize_pools(plan, lane, service, amount, now):  # type: ignore[no-untyped-def]
+    fleet_at(lane, service).pool = amount
+    at = fleet_at(lane, service).first
+    while at >= 0:
+        hand_on_all(plan, lane, at, now)
+        at = replica_at(lane, at).next
+
+
+@njit(internal=True)
 def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
     """An action takes effect."""
     action = action_at(lane, index)
@@ -379,6 +388,16 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
         lane.admitted = action.amount
     elif action.code == _A_ROLLBACK:
         _rollback(plan, lane, service, now)
+    elif action.code == _A_CLEAR_QUEUE:
+        _clear_queue(plan, lane, service, now)
+    elif action.code == _A_RETRY:
+        fleet_at(lane, service).retry = action.amount
+        lane.plain = 0
+    elif action.code == _A_OPEN or action.code == _A_CLOSE:
+        fleet_at(lane, service).shut = action.code == _A_OPEN
+        lane.plain = 0
+    elif action.code == _A_RESIZE:
+        _resize_pools(plan, lane, service, action.amount, now)
     elif action.code == _A_CLEAR or action.code == _A_QUARANTINE or action.code == _A_RELEASE:
         at = fleet_at(lane, service).first
         while at >= 0:
@@ -389,6 +408,15 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
             elif r.ordinal == action.replica:
                 r.quarantined = 1 if action.code == _A_QUARANTINE else 0
             at = r.next
+
+
+@njit(internal=True)
+def _clear_queue(plan, lane, service, now):  # type: ignore[no-untyped-def]
+    at = fleet_at(lane, service).first
+    while at >= 0:
+        while replica_at(lane, at).q_head >= 0:
+            drop(plan, lane, next_in_queue(lane, at, now), now)
+        at = replica_at(lane, at).next
 
 
 @njit(internal=True)
@@ -419,7 +447,7 @@ def _rollback(plan, lane, service, now):  # type: ignore[no-untyped-def]
     fleet = fleet_at(lane, service)
     for i in range(lane.n_mods):
         mod = mod_at(lane, i)
-        if mod.service == service and mod.begun == 1:
+        if _home(mod) == service and mod.begun == 1:
             if mod.place == _VERSION and mod.bad_to == NO_VERSION:
                 mod.bad_to = fleet.version
             elif mod.place == _CONFIG_PLACE:

@@ -2,18 +2,22 @@
 
 import numpy as np
 
-from simcore.codes import Kind, Param, ReplicaState
+from simcore.codes import Kind, ReplicaState
 from simcore.jit import njit
 from simcore.kernels import cache
-from simcore.kernels.calendar import FAN, STREAM_LEAF, enter_control, next_stream, rescan, set_leaf
+from simcore.kernels.calendar import FAN, STREAM_LEAF, control_is_short, enter_control, next_stream, rescan, set_leaf
 from simcore.kernels.control import add_replica, next_candidate
+from simcore.kernels.health import enter_probe
 from simcore.layout import (
     NEVER,
+    Need,
     change_at,
     fleet_at,
     leaf_at,
+    lock_at,
     replica_at,
     ring_at,
+    rules_at,
     seed_at,
     service_at,
     span_at,
@@ -24,17 +28,30 @@ from simcore.streams import mix, uniform
 
 _UP = np.int64(ReplicaState.UP)
 _FAULT, _ACTION = np.int64(Kind.FAULT), np.int64(Kind.ACTION)
-_NEUTRAL_ZERO = (np.int64(Param.LEAK), np.int64(Param.CRASH), np.int64(Param.SURGE))
+_SPANS, _CONTROL, _SLACK = np.int64(Need.SPANS), np.int64(Need.CONTROL), np.int64(4)
 
 
 @njit(internal=True)
 def free_spans(lane, used):  # type: ignore[no-untyped-def]
     """Chain the span records from ``used`` on into the free list."""
     for i in range(lane.span_cap - 1, used - 1, -1):
-        span_at(lane, i).state = -1
+        span = span_at(lane, i)
+        span.state = -1
+        # what plain calls never set, and the others set back
+        span.deadline = np.inf
+        span.sibling, span.hedge, span.pool, span.epoch, span.lock = -1, -1, -1, -1, -1
         span_at(lane, i).q_next = lane.free_span
         lane.free_span = i
         lane.n_free += 1
+
+
+@njit(internal=True)
+def check_room(lane):  # type: ignore[no-untyped-def]
+    """Ask for the room that the largest event may take."""
+    if lane.n_free < lane.span_room:
+        lane.need |= _SPANS
+    if control_is_short(lane, _SLACK):
+        lane.need |= _CONTROL
 
 
 @njit(internal=True)
@@ -68,6 +85,10 @@ def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
     """Bring a zeroed run to its start; its head, modulations, changes and streams are filled in already."""
     lane.now = plan.start_s
     lane.first_replica_leaf = 3 + plan.n_rings
+    lane.plain = 1 if plan.plain and not lane.edges else 0
+    lane.cancels = plan.cancels
+    lane.span_room = plan.span_room
+    lane.log_room = plan.log_room
     lane.free_span = -1
     free_spans(lane, 0)
     for i in range(lane.groups * FAN):
@@ -76,6 +97,9 @@ def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
     for i in range(plan.n_rings):
         ring_at(lane, i).head = -1
         ring_at(lane, i).tail = -1
+    for i in range(plan.n_locks):
+        lock = lock_at(lane, i)
+        lock.holder, lock.head, lock.tail = -1, -1, -1
     for service in range(plan.n_services):
         fleet = fleet_at(lane, service)
         fleet.last = -1
@@ -83,18 +107,23 @@ def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
         fleet.version = 1
         fleet.newest = 1
         fleet.depth = 2
+        fleet.retry = 1.0
+        fleet.pool = 1.0
         stack_at(lane, service * lane.stack_wide + 1).version = 1
         for _ in range(service_at(plan, service).initial):
             add_replica(plan, lane, service, _UP, plan.start_s)
     for service in range(plan.n_services):
         if service_at(plan, service).slots > 0:
             _fill_cache(plan, lane, service, plan.start_s)
+        if rules_at(plan, service).probe_s > 0.0:
+            enter_probe(plan, lane, service, 1)
     stream_at(lane, 0).time = plan.start_s
     stream_at(lane, 0).first_s = plan.start_s
     next_candidate(lane, 0)
     set_leaf(lane, STREAM_LEAF, stream_at(lane, next_stream(lane)).time)
     for i in range(lane.n_changes):
         enter_control(lane, change_at(lane, i).time, _FAULT, i, 0, 0, i, 0)
+    check_room(lane)
 
 
 @njit
@@ -111,6 +140,7 @@ def after_growth(lanes, run, old_spans):  # type: ignore[no-untyped-def]
     lane.need = 0
     free_spans(lane, old_spans)
     regroup(lane)
+    check_room(lane)
 
 
 @njit

@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from simcore.codes import BalancerCode, Param, Place, ReplicaState
+from simcore.codes import BalancerCode, Kind, Param, Place, ReplicaState
 from simcore.jit import njit
-from simcore.kernels.calendar import set_leaf
-from simcore.layout import NEVER, Need, fleet_at, job_at, mod_at, replica_at, service_at, span_at
+from simcore.kernels.balancers import drawn
+from simcore.kernels.calendar import enter_control, set_leaf
+from simcore.kernels.gates import hand_on_all
+from simcore.layout import NEVER, Need, fleet_at, job_at, mod_at, replica_at, rules_at, service_at, span_at
 from simcore.samplers import integrate
 
 UP, DRAINING, STARTING, GONE = (
@@ -14,7 +16,9 @@ UP, DRAINING, STARTING, GONE = (
     np.int64(ReplicaState.STARTING),
     np.int64(ReplicaState.GONE),
 )
-_ROUND_ROBIN = np.int64(BalancerCode.ROUND_ROBIN)
+_ROUND_ROBIN, _LEAST_OUTSTANDING = np.int64(BalancerCode.ROUND_ROBIN), np.int64(BalancerCode.LEAST_OUTSTANDING)
+_CONTROL = np.int64(Need.CONTROL)
+_REPLICA = np.int64(Kind.REPLICA)
 _JOBS = np.int64(Need.JOBS)
 _PROCESS, _VERSION, _CONFIG = np.int64(Place.PROCESS), np.int64(Place.VERSION), np.int64(Place.CONFIG)
 _SPEED, _CORES, _DEMAND, _DELAY = (
@@ -25,18 +29,19 @@ _SPEED, _CORES, _DEMAND, _DELAY = (
 )
 _NETWORK, _OK, _TIMEOUT = np.int64(Param.NETWORK), np.int64(Param.OK), np.int64(Param.TIMEOUT)
 _LEAK, _CRASH = np.int64(Param.LEAK), np.int64(Param.CRASH)
+_HOLD, _POOL = np.int64(Param.HOLD), np.int64(Param.POOL)
 
 
 @njit(inline=True, internal=True)
-def pick(plan, lane, service):  # type: ignore[no-untyped-def]
-    """Return the replica that the load balancer chooses, -1 if none is eligible."""
+def pick(plan, lane, service, key):  # type: ignore[no-untyped-def]
+    """Return the replica that the load balancer chooses for an attempt, -1 if none is eligible."""
     best = -1
     at = fleet_at(lane, service).first
     if service_at(plan, service).balancer == _ROUND_ROBIN:
         last = fleet_at(lane, service).last
         while at >= 0:
             replica = replica_at(lane, at)
-            if replica.state == UP and replica.quarantined == 0:
+            if replica.rotates == 1 and replica.quarantined == 0:
                 if at > last:
                     best = at
                     break
@@ -46,9 +51,11 @@ def pick(plan, lane, service):  # type: ignore[no-untyped-def]
         if best >= 0:
             fleet_at(lane, service).last = best
         return best
+    if service_at(plan, service).balancer != _LEAST_OUTSTANDING:
+        return drawn(plan, lane, service, key)
     while at >= 0:
         replica = replica_at(lane, at)
-        if replica.state == UP and replica.quarantined == 0:
+        if replica.rotates == 1 and replica.quarantined == 0:
             if best < 0 or replica.outstanding < replica_at(lane, best).outstanding:
                 best = at
         at = replica.next
@@ -88,6 +95,10 @@ def set_state(plan, r, state, now):  # type: ignore[no-untyped-def]
     """Change the state of a replica and the levels that hang on it."""
     was = 1.0 if (r.state == UP or r.state == DRAINING) else 0.0
     r.state = state
+    if rules_at(plan, r.service).probe_s == 0.0:
+        r.rotates = np.int64(state == UP)
+    elif state == DRAINING or state == GONE:
+        r.rotates = 0
     if was != (1.0 if (state == UP or state == DRAINING) else 0.0):
         r.up_acc = integrate(r.up_acc, was, r.up_since, now)
         r.up_since = now
@@ -210,6 +221,7 @@ def queue_up(lane, at, span, now):  # type: ignore[no-untyped-def]
     span_at(lane, span).q_next = -1
     if r.q_tail < 0:
         r.q_head = span
+        r.last_empty = now
     else:
         span_at(lane, r.q_tail).q_next = span
     r.q_tail = span
@@ -225,6 +237,7 @@ def next_in_queue(lane, at, now):  # type: ignore[no-untyped-def]
     r.q_head = after
     if after < 0:
         r.q_tail = -1
+        r.last_empty = now
     else:
         span_at(lane, after).q_prev = -1
     set_queued(r, r.queued - 1, now)
@@ -250,6 +263,7 @@ def refresh(plan, lane, at, now):  # type: ignore[no-untyped-def]
     base = service_at(plan, r.service)
     speed, cores = base.speed, base.cores
     demand, delay, network, ok, timeout = 1.0, 1.0, 1.0, 1.0, 1.0
+    hold, pool = 1.0, 1.0
     leak = base.leak_bytes
     crash = 0.0
     for i in range(lane.n_mods):
@@ -271,13 +285,23 @@ def refresh(plan, lane, at, now):  # type: ignore[no-untyped-def]
             ok = ok * value
         elif mod.param == _TIMEOUT:
             timeout = timeout * value
+        elif mod.param == _HOLD:
+            hold = hold * value
+        elif mod.param == _POOL:
+            pool = pool * value
         elif mod.param == _LEAK:
             leak = leak + np.int64(value)
         elif mod.param == _CRASH and value > 0.0 and (crash == 0.0 or value < crash):
             crash = value
     r.demand, r.delay, r.network, r.ok, r.timeout = demand, delay, network, ok, timeout
+    r.hold = hold
+    if pool != r.pool:
+        r.pool = pool
+        hand_on_all(plan, lane, at, now)
     r.leak = leak
     r.crash = crash
+    if r.collecting:
+        speed = 0.0
     if speed != r.speed or cores != r.cores:
         sync(r, now)
         r.speed = speed
@@ -285,3 +309,13 @@ def refresh(plan, lane, at, now):  # type: ignore[no-untyped-def]
         r.alone_pace = 1.0 / speed if speed > 0.0 else 0.0
         pace_up(plan, lane, r, now)
         arm_cpu(lane, at, now)
+
+
+@njit(internal=True)
+def enter_replica(lane, time, at, what):  # type: ignore[no-untyped-def]
+    """Enter an event of a replica under its present incarnation, and ask for room if little is left."""
+    r = replica_at(lane, at)
+    enter_control(lane, time, _REPLICA, at, r.entries, what, at, r.incarnation)
+    r.entries += 1
+    if lane.n_control + lane.n_replicas + 4 > lane.control_cap:
+        lane.need |= _CONTROL

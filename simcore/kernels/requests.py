@@ -10,8 +10,22 @@ from simcore.codes import BORDER, Event, Kind, Purpose, Status, StepCode
 from simcore.jit import njit
 from simcore.kernels import cache
 from simcore.kernels.cache import HIT, MISS, POISONED
-from simcore.kernels.calendar import alone, arm, disarm, enter, enter_control, leave
-from simcore.kernels.replica import DRAINING, UP, join_cpu, next_in_queue, pick, queue_up, set_in_flight
+from simcore.kernels.calendar import alone, arm, disarm, enter, leave
+from simcore.kernels.collector import litter, warmup_factor
+from simcore.kernels.gates import admit
+from simcore.kernels.locks import enter_section, leave_section
+from simcore.kernels.members import abandon, depart, fork, new_child, next_branch, pursue, replied, timed_out
+from simcore.kernels.queues import sheds
+from simcore.kernels.replica import (
+    DRAINING,
+    UP,
+    enter_replica,
+    join_cpu,
+    next_in_queue,
+    pick,
+    queue_up,
+    set_in_flight,
+)
 from simcore.kernels.spans import (
     ARRIVE,
     BACK,
@@ -29,17 +43,17 @@ from simcore.kernels.spans import (
     RESERVED,
     SEND,
     UNSENT,
-    WAITING,
     WALK,
-    allocate,
     note,
     record_end,
     release,
 )
+from simcore.kernels.threads import pass_on, put_back
 from simcore.layout import (
     END,
     FILL,
-    Need,
+    NEVER,
+    UNLOCK,
     alias_at,
     replica_at,
     service_at,
@@ -49,7 +63,7 @@ from simcore.layout import (
     tally_at,
 )
 from simcore.samplers import backoff, draw, popular
-from simcore.streams import child_index, draw_index, mix, uniform
+from simcore.streams import draw_index, uniform
 
 _SENT, _ARRIVED, _REJECTED_EV, _REFUSED_EV = (
     np.int64(Event.SENT),
@@ -57,8 +71,9 @@ _SENT, _ARRIVED, _REJECTED_EV, _REFUSED_EV = (
     np.int64(Event.REJECTED),
     np.int64(Event.REFUSED),
 )
-_STARTED, _HIT_EV, _MISS_EV, _FILLED = (
+_STARTED, _DROPPED, _HIT_EV, _MISS_EV, _FILLED = (
     np.int64(Event.STARTED),
+    np.int64(Event.DROPPED),
     np.int64(Event.HIT),
     np.int64(Event.MISS),
     np.int64(Event.FILLED),
@@ -71,14 +86,14 @@ _FINISHED, _REPLIED, _TIMED_OUT, _BACKOFF = (
 )
 _OK, _ERROR, _DEPENDENCY = np.int64(Status.OK), np.int64(Status.ERROR), np.int64(Status.DEPENDENCY)
 _REJECTED, _REFUSED, _UNAVAILABLE = np.int64(Status.REJECTED), np.int64(Status.REFUSED), np.int64(Status.UNAVAILABLE)
-_TIMEOUT_ST = np.int64(Status.TIMEOUT)
+_TIMEOUT_ST, _DEADLINE = np.int64(Status.TIMEOUT), np.int64(Status.DEADLINE)
 _DELAY, _REPLY, _GRANT, _ARRIVE = (
     np.int64(Kind.DELAY),
     np.int64(Kind.REPLY),
     np.int64(Kind.GRANT),
     np.int64(Kind.ARRIVE),
 )
-_RETRY, _REPLICA = np.int64(Kind.RETRY), np.int64(Kind.REPLICA)
+_RETRY = np.int64(Kind.RETRY)
 _WORK, _CHOICE, _OUT, _BACK = (
     np.int64(Purpose.WORK),
     np.int64(Purpose.CHOICE),
@@ -87,46 +102,35 @@ _WORK, _CHOICE, _OUT, _BACK = (
 )
 _ERROR_DRAW, _JITTER, _POPULARITY = np.int64(Purpose.ERROR), np.int64(Purpose.JITTER), np.int64(Purpose.POPULARITY)
 _CPU_STEP, _DELAY_STEP, _CALL_STEP = np.int64(StepCode.CPU), np.int64(StepCode.DELAY), np.int64(StepCode.CALL)
-_FILL_STEP, _END_STEP = FILL, END
-_CONTROL = np.int64(Need.CONTROL)
-
-
-@njit(inline=True, internal=True)
-def new_child(plan, lane, parent, site, attempt):  # type: ignore[no-untyped-def]
-    """Return a new attempt of a call of ``parent``."""
-    s = allocate(lane)
-    span = span_at(lane, s)
-    caller = span_at(lane, parent)
-    span.key = mix(caller.key, child_index(site, attempt))
-    span.request = caller.request
-    span.parent = parent
-    span.site = site
-    span.attempt = attempt
-    span.service = site_at(plan, site).service
-    span.pc = site_at(plan, site).first
-    caller.child = s
-    caller.state = WAITING
-    return s
+_LOCK_STEP, _PARALLEL_STEP = np.int64(StepCode.LOCK), np.int64(StepCode.PARALLEL)
+_FILL_STEP, _END_STEP, _UNLOCK_STEP = FILL, END, UNLOCK
 
 
 @njit(inline=True, internal=True)
 def send(plan, lane, s, now):  # type: ignore[no-untyped-def]
-    """Send an attempt: choose a replica, arm the timer, put it on the wire. Returns ARRIVE if it is there already."""
+    """Send an attempt: choose a replica, arm the timer, put it on the wire. Returns ARRIVE if it is there already.
+
+    A call that is not plain passes its gates first; where it is one of several branches, the next one is to follow.
+    """
     span = span_at(lane, s)
     site = span.site
     service = span.service
+    plain = lane.plain
     if site >= 0:
         call = site_at(plan, site)
+        plain &= call.plain
+        if not plain and not admit(plan, lane, s, now):
+            return next_branch(lane, s)
         if call.cached:
             at = cache.owner(lane, service, span.cache_key)
         else:
-            at = pick(plan, lane, service)
+            at = pick(plan, lane, service, span.key)
         row = service
         timeout = call.timeout_s * replica_at(lane, span_at(lane, span.parent).replica).timeout
         ring = call.ring
         dist, mean, shape = call.net_dist, call.net_mean, call.net_shape
     else:
-        at = pick(plan, lane, service)
+        at = pick(plan, lane, service, span.key)
         row = plan.n_services
         timeout = plan.client_timeout_s
         ring = 0
@@ -137,22 +141,27 @@ def send(plan, lane, s, now):  # type: ignore[no-untyped-def]
         tally_at(lane, service).retries += 1
     span.replica = at
     span.sent = now
-    arm(lane, ring, s, now + timeout)
+    due = now + timeout
+    if not plain:
+        due = pursue(plan, lane, s, due, now)
+    arm(lane, ring, s, due)
     if at < 0:
         tally_at(lane, service).failed += 1
         span.status = _UNAVAILABLE
         span.state = BACK
         enter(lane, now, _REPLY, span.key, s)
-        return NOTHING
+        return next_branch(lane, s)
     replica = replica_at(lane, at)
     replica.outstanding += 1
     span.state = OUT
     out = draw(dist, mean, shape, span.key, BORDER, _OUT) * replica.network
+    if not plain:
+        return depart(plan, lane, s, out, now)
     time = now + out
     if time == now and alone(lane, now):
-        return ARRIVE
+        return ARRIVE, s
     enter(lane, time, _ARRIVE, span.key, s)
-    return NOTHING
+    return NOTHING, s
 
 
 @njit(inline=True, internal=True)
@@ -165,23 +174,9 @@ def reply(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     time = put_back(plan, lane, s, status, now)
     if time == now and alone(lane, now):
         return REPLY
-    enter(lane, time, _REPLY, span.key, s)
+    if time < NEVER:
+        enter(lane, time, _REPLY, span.key, s)
     return NOTHING
-
-
-@njit(inline=True, internal=True)
-def put_back(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
-    """Give a span the status of its answer and return when that reaches the caller."""
-    span = span_at(lane, s)
-    span.status = status
-    span.state = BACK
-    if span.site >= 0:
-        call = site_at(plan, span.site)
-        dist, mean, shape = call.net_dist, call.net_mean, call.net_shape
-    else:
-        dist, mean, shape = plan.net_dist, plan.net_mean, plan.net_shape
-    back = draw(dist, mean, shape, span.key, BORDER, _BACK) * replica_at(lane, span.replica).network
-    return now + back
 
 
 @njit(inline=True, internal=True)
@@ -192,10 +187,7 @@ def check_memory(plan, lane, at, now):  # type: ignore[no-untyped-def]
     if service.base_bytes + service.per_span_bytes * r.in_flight + r.leaked <= service.limit_bytes or r.oom:
         return
     r.oom = 1
-    enter_control(lane, now, _REPLICA, at, r.entries, OOM, at, r.incarnation)
-    r.entries += 1
-    if lane.n_control + lane.n_replicas + 4 > lane.control_cap:
-        lane.need |= _CONTROL
+    enter_replica(lane, now, at, OOM)
 
 
 @njit(inline=True, internal=True)
@@ -203,6 +195,8 @@ def start(lane, s, now):  # type: ignore[no-untyped-def]
     """A span has its thread: it walks its program unless it fails by itself."""
     span = span_at(lane, s)
     note(lane, now, span.request, span.key, _STARTED, span.replica)
+    if not lane.plain and now >= span.deadline:
+        return FINISH, s, _DEADLINE
     ok = replica_at(lane, span.replica).ok
     if ok < 1.0 and uniform(span.key, draw_index(BORDER, _ERROR_DRAW)) >= ok:
         return FINISH, s, _ERROR
@@ -227,7 +221,9 @@ def arrive(plan, lane, s, now):  # type: ignore[no-untyped-def]
         set_in_flight(r, r.in_flight + 1, now)
         check_memory(plan, lane, at, now)
         return start(lane, s, now)
-    if r.queued < service_at(plan, span.service).queue:
+    if r.queued < service_at(plan, span.service).queue and (
+        service_at(plan, span.service).plain or not sheds(plan, lane, s, at)
+    ):
         span.state = QUEUED
         queue_up(lane, at, s, now)
         set_in_flight(r, r.in_flight + 1, now)
@@ -247,6 +243,22 @@ def cache_key_of(plan, call, key, step):  # type: ignore[no-untyped-def]
     return call.key_offset + popular(scaled, column, row.accept, row.alias)
 
 
+@njit(internal=True)
+def _section(plan, lane, s, kind, now):  # type: ignore[no-untyped-def]
+    """Begin or end a serial section, or begin a parallel step; WALK: the span goes on at once."""
+    span = span_at(lane, s)
+    if kind == _LOCK_STEP:
+        return WALK if enter_section(plan, lane, s, now) else NOTHING, s
+    if kind == _UNLOCK_STEP:
+        leave_section(lane, s, now)
+    else:
+        child = fork(plan, lane, s)
+        if child >= 0:
+            return SEND, child
+    span.pc += 1
+    return WALK, s
+
+
 @njit(inline=True, internal=True)
 def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
     """Go on with a program until it has to wait, calls, or ends."""
@@ -256,7 +268,12 @@ def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
         step = step_at(plan, span.pc)
         kind = step.kind
         if kind == _CPU_STEP:
-            demand = draw(step.dist, step.mean, step.shape, span.key, step.number, _WORK) * replica_at(lane, at).demand
+            demand = draw(step.dist, step.mean, step.shape, span.key, step.number, _WORK)
+            if replica_at(lane, at).warming:
+                demand = demand * warmup_factor(plan, lane, at, now)
+            demand = demand * replica_at(lane, at).demand
+            if step.lock >= 0:
+                demand = demand * replica_at(lane, at).hold
             span.state = ON_CPU
             join_cpu(plan, lane, at, s, demand, now)
             return NOTHING, s, _OK
@@ -264,14 +281,22 @@ def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
             return FINISH, s, _OK
         if kind == _DELAY_STEP:
             wait = draw(step.dist, step.mean, step.shape, span.key, step.number, _WORK) * replica_at(lane, at).delay
+            if step.lock >= 0:
+                wait = wait * replica_at(lane, at).hold
             span.state = DELAYED
             enter(lane, now + wait, _DELAY, span.key, s)
             return NOTHING, s, _OK
+        if kind == _LOCK_STEP or kind == _UNLOCK_STEP or kind == _PARALLEL_STEP:
+            todo, child = _section(plan, lane, s, kind, now)
+            if todo == WALK:
+                continue
+            return todo, child, _OK
         call = site_at(plan, step.site)
         if kind == _FILL_STEP:
             cache_key = cache_key_of(plan, call, span.key, step.number)
             holder = cache.owner(lane, call.service, cache_key)
-            if holder >= 0:
+            # health checks may trust a replica that is down
+            if holder >= 0 and replica_at(lane, holder).state == UP:
                 note(lane, now, span.request, span.key, _FILLED, cache_key)
                 cached = service_at(plan, call.service)
                 cache.fill(lane, replica_at(lane, holder).shard, cache_key, now + cached.ttl_s, cached.slots)
@@ -308,8 +333,15 @@ def finish(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     r.finished += 1
     set_in_flight(r, r.in_flight - 1, now)
     r.leaked += r.leak
+    plain = service_at(plan, r.service).plain
+    if not plain:
+        litter(plan, lane, at, now)
     check_memory(plan, lane, at, now)
-    if r.q_head >= 0:
+    if plan.n_locks > 0 and span.lock >= 0:
+        leave_section(lane, s, now)
+    if not plain:
+        pass_on(plan, lane, at, now)
+    elif r.q_head >= 0:
         waiting = next_in_queue(lane, at, now)
         span_at(lane, waiting).state = RESERVED
         enter(lane, now, _GRANT, span_at(lane, waiting).key, waiting)
@@ -352,6 +384,8 @@ def on_reply(plan, lane, s, now):  # type: ignore[no-untyped-def]
         settle_root(plan, lane, s, status, now)
         release(lane, s)
         return NOTHING, s, _OK
+    if not (lane.plain & site_at(plan, span.site).plain):
+        return replied(plan, lane, s, status, now)
     if status != _OK:
         return FAILED, s, _OK
     answer = span.answer
@@ -370,12 +404,14 @@ def on_timeout(plan, lane, s, now):  # type: ignore[no-untyped-def]
     span = span_at(lane, s)
     note(lane, now, span.request, span.key, _TIMED_OUT, span.attempt)
     tally_at(lane, span.service).timeouts += 1
-    if span.replica >= 0:
-        replica_at(lane, span.replica).outstanding -= 1
     if span.parent == CLIENT:
         settle_root(plan, lane, s, _TIMEOUT_ST, now)
-        give_up(lane, s)
+        abandon(plan, lane, s, now)
         return NOTHING, s, _OK
+    if not (lane.plain & site_at(plan, span.site).plain):
+        return timed_out(plan, lane, s, now)
+    if span.replica >= 0:
+        replica_at(lane, span.replica).outstanding -= 1
     return FAILED, s, _OK
 
 

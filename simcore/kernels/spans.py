@@ -12,16 +12,20 @@ NOTHING, WALK, FINISH, SEND, FAILED, ARRIVE, REPLY = np.arange(7)
 #: Callers that are no spans: the client, and nobody (the caller has given up).
 CLIENT, NOBODY = -1, -2
 
-#: States of a span.
-FREE, OUT, QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BACK, UNSENT = -1, 0, 1, 2, 3, 4, 5, 6, 7
+#: States of a span: first those of an attempt on its way, then those of a span at its replica from ``QUEUED`` to
+#: ``ENTERING`` (a lock that it was handed), then those of an attempt that is not at any replica.
+FREE, OUT, QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BLOCKED, ENTERING = -1, 0, 1, 2, 3, 4, 5, 6, 7
+#: ... on its way back; a retry or hedge that is due later; a branch to be sent in this event; in a pool's line; with a
+#: connection kept for it; denied; lost on its way out.
+BACK, UNSENT, READY, POOLED, KEPT, DENIED, LOST = 8, 9, 10, 11, 12, 13, 14
 
 #: What a control entry of a replica does.
-RESTART, COME_UP, CRASH, OOM, DRAIN_END = np.arange(5)
+RESTART, COME_UP, CRASH, OOM, DRAIN_END, GC_END = np.arange(6)
 
 _SPANS, _ENDS = np.int64(Need.SPANS), np.int64(Need.ENDS)
 
-#: Room that every event may rely on.
-SPAN_ROOM, END_ROOM = 2, 4
+#: Room for latencies that every event may rely on.
+END_ROOM = 4
 
 
 @njit(internal=True)
@@ -49,7 +53,7 @@ def allocate(lane):  # type: ignore[no-untyped-def]
     span = span_at(lane, s)
     lane.free_span = span.q_next
     lane.n_free -= 1
-    if lane.n_free < SPAN_ROOM:
+    if lane.n_free < lane.span_room:
         lane.need |= _SPANS
     span.heap_at = -1
     span.ring = -1

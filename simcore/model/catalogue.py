@@ -10,9 +10,11 @@ import math
 from collections.abc import Mapping
 
 from simcore.codes import Param, Place
+from simcore.model.claims import Claim, Remedy, Sign, Where
 from simcore.model.fault_types import Aim, FaultType
 from simcore.model.scenario import DelayStep, Scenario
 from simcore.model.visits import visits
+from simcore.windows import Metric
 
 _ANYWHERE = frozenset({Place.PROCESS, Place.NODE, Place.VERSION, Place.CONFIG, Place.QUOTA, Place.OUTSIDE})
 #: Not PROCESS: each crash would heal what causes it.
@@ -164,6 +166,15 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_latency_spike,
         places={Place.PROCESS: 0.7, Place.CONFIG: 0.2, Place.NODE: 0.1},
         also=_ANYWHERE,
+        claim=Claim(
+            (
+                Sign(Metric.P95_S),
+                Sign(Metric.P95_S, Where.CALLERS),
+            ),
+            Remedy("restart"),
+            Remedy("scale"),
+            target="db",
+        ),
     ),
     "error_burst": FaultType(
         mechanism="spans of a service fail with a probability",
@@ -173,6 +184,12 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_error_burst,
         places={Place.PROCESS: 0.5, Place.VERSION: 0.5},
         also=_ANYWHERE,
+        claim=Claim(
+            (Sign(Metric.ERROR_RATE),),
+            Remedy("restart"),
+            Remedy("limit_traffic", Where.SYSTEM, amount=0.7),
+            target="db",
+        ),
     ),
     "cpu_saturation": FaultType(
         mechanism="background load in a service's processes takes cores",
@@ -182,6 +199,15 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_cpu_saturation,
         places={Place.PROCESS: 1.0},
         also=_ANYWHERE,
+        claim=Claim(
+            (
+                Sign(Metric.CPU_UTIL),
+                Sign(Metric.P95_S),
+            ),
+            Remedy("restart"),
+            Remedy("limit_traffic", Where.SYSTEM, amount=0.7),
+            target="front",
+        ),
     ),
     "slow_replica": FaultType(
         mechanism="one replica works slowly, while its health check passes",
@@ -191,6 +217,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_slow_replica,
         places={Place.NODE: 1.0},
         also=_ANYWHERE,
+        claim=Claim((Sign(Metric.P99_S),), Remedy("quarantine"), Remedy("restart"), target="front/0"),
     ),
     "memory_leak": FaultType(
         mechanism="every finished span leaves memory behind and collecting it costs CPU, until the replica is killed",
@@ -200,6 +227,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_memory_leak,
         places={Place.VERSION: 1.0},
         also=_ANYWHERE,
+        claim=Claim((Sign(Metric.MEMORY_FRAC),), Remedy("rollback"), Remedy("restart"), target="db"),
     ),
     "crash_loop": FaultType(
         mechanism="replicas die some seconds after their start, with a growing back-off",
@@ -209,6 +237,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_crash_loop,
         places={Place.VERSION: 1.0},
         also=_SURVIVES,
+        claim=Claim((Sign(Metric.REPLICAS_UP, up=False),), Remedy("rollback"), Remedy("restart"), target="db"),
     ),
     "bad_deploy": FaultType(
         mechanism="a new version is rolled out that needs more CPU and fails more often",
@@ -217,6 +246,15 @@ CATALOGUE: Mapping[str, FaultType] = {
         aim=Aim.WHOLE_SERVICE,
         effects=_bad_deploy,
         places={Place.VERSION: 1.0},
+        claim=Claim(
+            (
+                Sign(Metric.ERROR_RATE),
+                Sign(Metric.P95_S),
+            ),
+            Remedy("rollback"),
+            Remedy("restart"),
+            target="db",
+        ),
     ),
     "traffic_surge": FaultType(
         mechanism="additional requests arrive",
@@ -225,6 +263,15 @@ CATALOGUE: Mapping[str, FaultType] = {
         aim=Aim.WORKLOAD,
         effects=_traffic_surge,
         places={Place.WORKLOAD: 1.0},
+        claim=Claim(
+            (
+                Sign(Metric.P95_S, Where.SYSTEM),
+                Sign(Metric.REQUEST_RATE_RPS, Where.SYSTEM),
+            ),
+            Remedy("scale", Where.ENTRY, amount=3.0),
+            Remedy("restart", Where.ENTRY),
+            load=2.2,
+        ),
     ),
     "cache_flush": FaultType(
         mechanism="all entries of a cache are gone; the misses hit what lies behind it",
@@ -234,6 +281,16 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_cache_flush,
         places={Place.CONTENT: 1.0},
         profiles=("once", "pulses"),
+        claim=Claim(
+            (
+                Sign(Metric.HIT_RATIO, up=False),
+                Sign(Metric.REQUEST_RATE_RPS, Where.BEHIND),
+            ),
+            Remedy("warm_cache"),
+            Remedy("clear_cache"),
+            act_after_s=5.0,
+            judged_s=(5.0, 20.0),
+        ),
     ),
     "cache_poison": FaultType(
         mechanism="a share of a cache's entries turns wrong and never expires",
@@ -243,6 +300,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_cache_poison,
         places={Place.CONTENT: 1.0},
         profiles=("once", "pulses"),
+        claim=Claim((Sign(Metric.ERROR_RATE, Where.CALLERS),), Remedy("clear_cache"), Remedy("restart", Where.CALLERS)),
     ),
     "cpu_throttle": FaultType(
         mechanism="the CPU quota of a service shrinks, while its replicas look up",
@@ -252,6 +310,15 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_cpu_throttle,
         places={Place.QUOTA: 1.0},
         also=_ANYWHERE,
+        claim=Claim(
+            (
+                Sign(Metric.CPU_UTIL),
+                Sign(Metric.P95_S),
+            ),
+            Remedy("raise_limit"),
+            Remedy("restart"),
+            target="front",
+        ),
     ),
     "noisy_neighbour": FaultType(
         mechanism="another tenant of the node takes cores and network",
@@ -261,6 +328,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_noisy_neighbour,
         places={Place.NODE: 1.0},
         also=_ANYWHERE,
+        claim=Claim((Sign(Metric.P99_S),), Remedy("quarantine"), Remedy("restart"), target="front/0", load=1.5),
     ),
     "slow_query": FaultType(
         mechanism="a service needs more CPU for the same requests",
@@ -270,6 +338,15 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_slow_query,
         places={Place.VERSION: 0.6, Place.CONFIG: 0.4},
         also=_ANYWHERE,
+        claim=Claim(
+            (
+                Sign(Metric.P95_S),
+                Sign(Metric.CPU_UTIL),
+            ),
+            Remedy("rollback"),
+            Remedy("restart"),
+            target="db",
+        ),
     ),
     "retry_storm": FaultType(
         mechanism="a short loss of capacity; time-outs and retries may keep the overload up when it is over",
@@ -280,6 +357,16 @@ CATALOGUE: Mapping[str, FaultType] = {
         places={Place.OUTSIDE: 1.0},
         profiles=("step",),
         duration_s=20.0,
+        claim=Claim(
+            (
+                Sign(Metric.RETRIES),
+                Sign(Metric.ERROR_RATE, Where.SYSTEM),
+            ),
+            Remedy("set_retry_budget", Where.CALLERS, amount=0.0),
+            Remedy("restart"),
+            target="db",
+            load=2.0,
+        ),
     ),
     "gc_death_spiral": FaultType(
         mechanism="memory that stays alive grows; collections get longer and more frequent",
@@ -289,6 +376,14 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_gc_death_spiral,
         places={Place.PROCESS: 1.0},
         also=_ANYWHERE,
+        claim=Claim(
+            (
+                Sign(Metric.MEMORY_FRAC),
+                Sign(Metric.P99_S),
+            ),
+            Remedy("restart"),
+            Remedy("scale"),
+        ),
     ),
     "pool_exhaustion": FaultType(
         mechanism="answers of a service come late, so that its callers run out of connections",
@@ -298,6 +393,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_pool_exhaustion,
         places={Place.PROCESS: 0.7, Place.CONFIG: 0.3},
         also=_ANYWHERE,
+        claim=Claim((Sign(Metric.POOL_WAITING, Where.CALLERS),), Remedy("restart"), Remedy("restart", Where.CALLERS)),
     ),
     "lock_contention": FaultType(
         mechanism="the work inside a service's serial sections grows",
@@ -307,6 +403,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_lock_contention,
         places={Place.VERSION: 0.5, Place.PROCESS: 0.5},
         also=_ANYWHERE,
+        claim=Claim((Sign(Metric.P95_S),), Remedy("rollback"), Remedy("scale")),
     ),
     "hot_key": FaultType(
         mechanism="requests gather on one key of a cache",
@@ -316,6 +413,9 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_hot_key,
         places={Place.WORKLOAD: 1.0},
         profiles=("step", "pulses"),
+        claim=Claim(
+            (Sign(Metric.P95_S),), Remedy("limit_traffic", Where.SYSTEM, amount=0.5), Remedy("scale"), load=2.0
+        ),
     ),
     "net_delay": FaultType(
         mechanism="the network between two services gets slower",
@@ -324,6 +424,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         aim=Aim.EDGE,
         effects=_net_delay,
         places={Place.NODE: 0.5, Place.OUTSIDE: 0.5},
+        claim=Claim((Sign(Metric.P95_S, Where.CALLERS),), Remedy("failover"), Remedy("restart"), target="front:db"),
     ),
     "net_loss": FaultType(
         mechanism="messages between two services get lost",
@@ -332,6 +433,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         aim=Aim.EDGE,
         effects=_net_loss,
         places={Place.NODE: 0.5, Place.OUTSIDE: 0.5},
+        claim=Claim((Sign(Metric.TIMEOUTS),), Remedy("failover"), Remedy("restart"), target="front:db"),
     ),
     "partition": FaultType(
         mechanism="next to no message between two services arrives; none at severity 1",
@@ -341,6 +443,15 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_partition,
         places={Place.NODE: 0.5, Place.OUTSIDE: 0.5},
         profiles=("step", "pulses"),
+        claim=Claim(
+            (
+                Sign(Metric.TIMEOUTS),
+                Sign(Metric.REQUEST_RATE_RPS, up=False),
+            ),
+            Remedy("failover"),
+            Remedy("restart"),
+            target="front:stock",
+        ),
     ),
     "one_way_partition": FaultType(
         mechanism="requests arrive, next to no answers do; none at severity 1",
@@ -350,6 +461,15 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_one_way_partition,
         places={Place.NODE: 0.5, Place.OUTSIDE: 0.5},
         profiles=("step", "pulses"),
+        claim=Claim(
+            (
+                Sign(Metric.TIMEOUTS),
+                Sign(Metric.REQUEST_RATE_RPS),
+            ),
+            Remedy("failover"),
+            Remedy("restart"),
+            target="front:stock",
+        ),
     ),
     "dependency_down": FaultType(
         mechanism="a service beyond our reach fails",
@@ -358,6 +478,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         aim=Aim.SERVICE,
         effects=_dependency_down,
         places={Place.OUTSIDE: 1.0},
+        claim=Claim((Sign(Metric.ERROR_RATE),), Remedy("escalate", Where.SYSTEM), Remedy("restart"), target="advice"),
     ),
     "config_error": FaultType(
         mechanism="time-outs and connection pools of a service are set too small",
@@ -366,6 +487,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         aim=Aim.CALLER,
         effects=_config_error,
         places={Place.CONFIG: 1.0},
+        claim=Claim((Sign(Metric.ERROR_RATE, Where.SYSTEM),), Remedy("rollback"), Remedy("restart"), target="front"),
     ),
     "expiry": FaultType(
         mechanism="a certificate, name or token of a service runs out",
@@ -375,5 +497,6 @@ CATALOGUE: Mapping[str, FaultType] = {
         effects=_expiry,
         places={Place.CREDENTIAL: 1.0},
         profiles=("step",),
+        claim=Claim((Sign(Metric.ERROR_RATE),), Remedy("rotate"), Remedy("restart"), target="stock"),
     ),
 }

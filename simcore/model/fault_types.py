@@ -8,6 +8,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from simcore.codes import Param, Place
+from simcore.model.claims import Claim
 from simcore.model.scenario import LockStep, Scenario
 
 #: (strength, scenario, service) -> parameters and the values they take. Strength = severity * level, in (0, 1].
@@ -71,6 +72,7 @@ class FaultType:
     places: Mapping[Place, float]  #: where it lives, with default weights
     also: frozenset[Place] = field(default_factory=frozenset)  #: where else it may live
     profiles: tuple[str, ...] = ("step", "ramp", "pulses")  #: the first is the default
+    claim: Claim | None = None  #: what of this has been tried; every fault but ``none`` has one
     duration_s: float | None = None  #: where neither the scenario nor the user says; None: until fixed
 
     def may_live_in(self, place: Place) -> bool:

@@ -1,17 +1,24 @@
 """Attempts and their ends: a reply arrives, the caller gives up, or a side dies."""
 
-__all__ = ["Attempts", "Span", "amount", "chance"]
+__all__ = ["Attempts", "Route", "Span", "amount", "chance"]
 
 import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from simpy.events import Event as SimpyEvent
 
-from simcore.codes import BORDER, Event, Kind, Purpose, Status
+from simcore.codes import BORDER, Event, Kind, Param, Purpose, Status
 from simcore.codes import Dist as DistCode
-from simcore.model.scenario import Demand, Latency
+from simcore.model.scenario import Call, Demand, Latency
+from simcore.reference.breakers import Breaker
 from simcore.reference.calendar import Entry
+from simcore.reference.edges import Edges
+from simcore.reference.locks import Lock
+from simcore.reference.pools import Pool
 from simcore.reference.replica import Replica, ServiceState
 from simcore.reference.world import World
 from simcore.samplers import draw
@@ -40,34 +47,92 @@ def _index_of(step: int, purpose: Purpose) -> np.uint64:
     return np.uint64(draw_index(step, int(purpose)))
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What the attempts of one call site have in common, or those of the clients at one operation."""
+
+    site: int  #: call site, -1: the clients
+    caller: int  #: service, -1: the clients
+    call: Call | None  #: None: the clients
+    service: ServiceState  #: the callee
+    operation: int
+    network: Latency
+    cancellable: bool  #: whether attempts stop when nobody waits for them
+
+
+class _Cancellable(Protocol):
+    def cancel(self) -> None:
+        """Have it never happen."""
+
+
 class Span:
     """One attempt: what its caller knows of it, and what the replica it is at knows."""
 
     __slots__ = (
-        "answered", "arrived_s", "given_up", "hit", "key", "lookup", "network", "number", "operation", "order",
-        "poisoned", "replica", "reply", "request", "service", "timer", "waits",
+        "answered", "arrived_s", "at_work", "breaker", "caller", "connected", "deadline_s", "epoch", "given_up",
+        "hedge", "hit", "key", "lock", "lookup", "number", "order", "poisoned", "pool", "priority", "replica", "reply",
+        "request", "route", "sent", "service", "stop", "timers", "waits",
     )  # fmt: skip
 
     def __init__(
-        self, request: int, key: np.uint64, number: int, service: ServiceState, operation: int, network: Latency
+        self,
+        request: int,
+        key: np.uint64,
+        number: int,
+        route: Route,
+        deadline_s: float,
+        priority: int,
+        answered: SimpyEvent,
     ) -> None:
         self.request = request
         self.key = key
         self.order = int(key)  #: the key as a Python number, for the calendar and the log
         self.number = number  #: attempt number
-        self.service = service  #: the callee
-        self.operation = operation
-        self.network = network
+        self.route = route
+        self.service = route.service  #: the callee
+        self.deadline_s = deadline_s  #: of the request
+        self.priority = priority  #: of the request, 0 is the most important
+        self.answered = answered  #: happens when the attempt ends for its caller; the value is a Status
         self.lookup = -1  #: cache key, of a cache lookup
         self.hit = False
         self.poisoned = False
-        self.replica: Replica | None = None
-        self.arrived_s = 0.0
+        # the caller's side
+        self.caller: Replica | None = None  #: None: a client
+        self.breaker: Breaker | None = None  #: that has let it through ...
+        self.epoch = 0  #: ... in this epoch
+        self.pool: Pool | None = None  #: in whose line it stands, or of which it has a slot
+        self.connected: Callable[[SimpyEvent], None] | None = None  #: what happens when a slot is reserved for it
+        self.hedge: Callable[[SimpyEvent], None] | None = None  #: makes a further attempt beside it
+        self.timers: list[Entry] = []  #: what will happen unless it ends before
+        self.sent = False
         self.given_up = False
-        self.answered: SimpyEvent  #: its caller waits for it; the value is a Status
-        self.timer: Entry
         self.reply: Entry | None = None
-        self.waits: Entry | Span | None = None  #: what has to be dropped if the span is killed
+        # the callee's side
+        self.replica: Replica | None = None
+        self.at_work = False  #: it is on its way or at its replica
+        self.arrived_s = 0.0
+        self.stop: Callable[[SimpyEvent], None] | None = None  #: ends its work; None if it is not cancellable
+        self.waits: _Cancellable | None = None  #: what it waits for
+        self.lock: Lock | None = None  #: that it holds
+
+    def drop_timers(self) -> None:
+        """Cancel what would have happened without an end."""
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+
+    def unlock(self) -> None:
+        """Release the lock that it holds, if any."""
+        if self.lock is not None:
+            lock, self.lock = self.lock, None
+            lock.release()
+
+    def halt(self) -> None:
+        """End its work where it is: what it waits for will not happen, so its process never goes on."""
+        self.at_work = False
+        if self.waits is not None:
+            self.waits.cancel()
+        self.unlock()
 
 
 class Attempts:
@@ -75,22 +140,38 @@ class Attempts:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._edges = Edges(world.influences)
 
     def arm(self, span: Span, timeout_s: float) -> None:
-        """Let the caller wait for an answer, but no longer than its timeout."""
+        """Let the caller wait for an answer until its timeout or the deadline; have it hedge meanwhile."""
         calendar = self._world.calendar
-        span.answered = calendar.event()
-        then = partial(self._timed_out, span)
-        span.timer = calendar.at(calendar.now + timeout_s, Kind.TIMEOUT, span.order, span.number, then)
+        now = calendar.now
+        until_s = min(now + timeout_s, max(now, span.deadline_s))
+        span.drop_timers()
+        span.timers.append(calendar.at(until_s, Kind.TIMEOUT, span.order, span.number, partial(self._timed_out, span)))
+        call = span.route.call
+        if span.hedge is not None and call is not None and call.hedge is not None:
+            span.timers.append(calendar.at(now + call.hedge.after_s, Kind.HEDGE, span.order, span.number, span.hedge))
 
     def latency(self, span: Span, purpose: Purpose) -> float:
         """Return the network latency of an attempt to or from its replica, as the network is now."""
         assert span.replica is not None
-        return amount(span.network, span.key, BORDER, purpose) * span.replica.effects.network
+        latency_s = amount(span.route.network, span.key, BORDER, purpose) * span.replica.effects.network
+        return latency_s * self._edges.delay(span.route.caller, span.service)
+
+    def loses(self, span: Span, param: Param, purpose: Purpose) -> bool:
+        """Return whether the message of an attempt to or from its replica is lost, and log it."""
+        call = span.route.call
+        p = self._edges.loss(param, span.route.caller, span.service, 0.0 if call is None else call.loss)
+        if p <= 0.0 or chance(span.key, purpose) >= p:
+            return False
+        self._world.ledger.log(span.request, span.order, Event.LOST, int(param is Param.LOSS_BACK))
+        return True
 
     def answer(self, span: Span, status: Status) -> None:
-        """Send a reply over the network, if the caller still waits."""
-        if not span.given_up:
+        """End the work of an attempt; send a reply over the network, if the caller still waits."""
+        span.at_work = False
+        if not span.given_up and not self.loses(span, Param.LOSS_BACK, Purpose.LOSS_BACK):
             self.answer_at(span, status, self._world.calendar.now + self.latency(span, Purpose.LATENCY_BACK))
 
     def answer_at(self, span: Span, status: Status, time_s: float) -> None:
@@ -99,25 +180,44 @@ class Attempts:
         span.reply = self._world.calendar.at(time_s, Kind.REPLY, span.order, span.number, then)
 
     def abandon(self, span: Span) -> None:
-        """The caller no longer waits, for whatever reason; the attempt's work goes on."""
+        """Let the caller no longer wait, for whatever reason; the attempt's work goes on unless it is cancellable."""
+        calendar = self._world.calendar
         span.given_up = True
-        span.timer.cancel()
         if span.reply is not None:
             span.reply.cancel()
-        self._settled(span)
+        self._end(span)
+        if span.at_work and span.stop is not None:
+            calendar.at(calendar.now, Kind.CANCEL, span.order, span.number, span.stop)
 
     def _replied(self, span: Span, status: Status, _: SimpyEvent) -> None:
         self._world.ledger.log(span.request, span.order, Event.REPLIED, status)
-        span.timer.cancel()
-        self._settled(span)
+        self._tell_breaker(span, failed=status is not Status.OK)
+        self._end(span)
         span.answered.succeed(status)
 
     def _timed_out(self, span: Span, _: SimpyEvent) -> None:
         ledger = self._world.ledger
         ledger.log(span.request, span.order, Event.TIMED_OUT, span.number)
         ledger.count(span.service.index, Tally.TIMEOUTS)
+        self._tell_breaker(span, failed=True)
         self.abandon(span)
         span.answered.succeed(Status.TIMEOUT)
+
+    @staticmethod
+    def _tell_breaker(span: Span, *, failed: bool) -> None:
+        """Report the outcome of an attempt; one that was never sent has none."""
+        if span.breaker is not None and span.sent:
+            span.breaker.outcome(span.epoch, failed)
+            span.breaker = None
+
+    def _end(self, span: Span) -> None:
+        """Give back whatever an attempt holds at its caller."""
+        span.drop_timers()
+        self._settled(span)
+        if span.breaker is not None:
+            span.breaker.give_back(span.epoch)
+        if span.pool is not None:
+            span.pool.leave(span)
 
     @staticmethod
     def _settled(span: Span) -> None:

@@ -6,12 +6,13 @@ from functools import partial
 
 from simpy.events import Event as SimpyEvent
 
-from simcore.codes import ActionCode, Event, Kind, Param, Place, ReplicaState
+from simcore.codes import EDGE, ActionCode, Event, Kind, Param, Place, ReplicaState
 from simcore.engines.api import Change, EngineAction
 from simcore.reference.effects import recompute
 from simcore.reference.ledger import NO_REQUEST
 from simcore.reference.lifecycle import Lifecycle
 from simcore.reference.replica import ServiceState
+from simcore.reference.threads import Threads
 from simcore.reference.workload import Workload
 from simcore.reference.world import Influence, World
 
@@ -19,9 +20,10 @@ from simcore.reference.world import Influence, World
 class Changes:
     """Faults and actions of a run."""
 
-    def __init__(self, world: World, lifecycle: Lifecycle, workload: Workload) -> None:
+    def __init__(self, world: World, lifecycle: Lifecycle, threads: Threads, workload: Workload) -> None:
         self._world = world
         self._lifecycle = lifecycle
+        self._threads = threads
         self._workload = workload
         self._n_actions = 0
         for number, change in enumerate(world.inputs.changes):
@@ -48,13 +50,13 @@ class Changes:
                 influence.started = True
                 self._workload.surge(influence)
             return
-        service = world.services[target.service]
+        service = world.services[influence.home]
         if begins:
             influence.bad_from = service.version
         if target.param in (Param.FLUSH, Param.POISON, Param.DEPLOY, Param.CONFIG):
             if change.value > 0.0:
                 self._strike(influence, service)
-        else:
+        elif target.param not in EDGE:
             self._recompute(service)
 
     def _strike(self, influence: Influence, service: ServiceState) -> None:
@@ -101,17 +103,33 @@ class Changes:
         elif action.code is ActionCode.CLEAR_CACHE:
             for replica in service.replicas:
                 replica.shard.clear()
+        elif action.code is ActionCode.CLEAR_QUEUE:
+            self._threads.clear_queues(service)
         elif action.code in (ActionCode.QUARANTINE, ActionCode.RELEASE):
             for replica in service.replicas:
                 if replica.ordinal == action.replica:
                     replica.quarantined = action.code is ActionCode.QUARANTINE
         elif action.code is ActionCode.ROLLBACK:
             self._roll_back(service)
+        else:
+            self._act_on_calls(service, action)
+
+    @staticmethod
+    def _act_on_calls(service: ServiceState, action: EngineAction) -> None:
+        """Change how a service calls or is called."""
+        if action.code is ActionCode.RETRY_BUDGET:
+            service.retry_fraction = action.amount
+        elif action.code in (ActionCode.OPEN_BREAKER, ActionCode.CLOSE_BREAKER):
+            service.shut_off = action.code is ActionCode.OPEN_BREAKER
+        elif action.code is ActionCode.RESIZE_POOL:
+            service.pool_amount = action.amount
+            for replica in service.replicas:
+                replica.refresh_pools()
 
     def _roll_back(self, service: ServiceState) -> None:
         """Return to the version and the configuration before."""
         for influence in self._world.influences:
-            if influence.modulation.service != service.index or not influence.begun:
+            if influence.home != service.index or not influence.begun:
                 continue
             if influence.modulation.place is Place.VERSION and influence.bad_to < 0:
                 influence.bad_to = service.version

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from simpy.events import Event as SimpyEvent
 
 from simcore.codes import Down, Event, Kind, Purpose, ReplicaState, Status
-from simcore.reference.attempts import Attempts, Span, chance
-from simcore.reference.calendar import Entry
+from simcore.reference.attempts import Attempts, chance
+from simcore.reference.collector import Collector
 from simcore.reference.effects import recompute
 from simcore.reference.ledger import NO_REQUEST
 from simcore.reference.replica import Replica, ServiceState
@@ -27,6 +27,7 @@ class Lifecycle:
     def __init__(self, world: World, attempts: Attempts) -> None:
         self._world = world
         self._attempts = attempts
+        self._collector = Collector(world, self._enter)
         for service in world.services:
             for _ in range(service.spec.replicas.initial):
                 replica = world.new_replica(service)
@@ -37,12 +38,19 @@ class Lifecycle:
         """Have a replica killed if it holds more than its limit."""
         if replica.memory_bytes > replica.service.spec.memory.limit_bytes and not replica.oom_entered:
             replica.oom_entered = True
-            self._enter(replica, 0.0, self._out_of_memory)
+            self._enter(replica, self._world.calendar.now, self._out_of_memory)
+
+    def span_finished(self, replica: Replica) -> None:
+        """Account for what a span that has ended leaves behind."""
+        replica.leaked_bytes += replica.effects.leak
+        self._collector.span_finished(replica)
+        self.check_memory(replica)
 
     def rolling_restart(self, service: ServiceState) -> None:
         """Restart the replicas of a service one after the other."""
+        now = self._world.calendar.now
         for i, replica in enumerate(service.present()):
-            self._enter(replica, i * (service.spec.startup_s + 1.0), self._restart)
+            self._enter(replica, now + i * (service.spec.startup_s + 1.0), self._restart)
 
     def add(self, service: ServiceState) -> None:
         """Start one more replica."""
@@ -59,16 +67,16 @@ class Lifecycle:
         else:
             replica.become(ReplicaState.DRAINING)
             self._log(replica, Event.REPLICA_DRAINING)
-            self._enter(replica, service.spec.drain_s, self._drain_end)
+            self._enter(replica, self._world.calendar.now + service.spec.drain_s, self._drain_end)
 
     def arm_crash(self, replica: Replica) -> None:
         """Enter the crash of a replica that the CRASH parameter dooms."""
         base = keyed(self._world.inputs.key, CRASH_INDEX + replica.number)
         u = chance(base, Purpose.CRASH, replica.incarnation)
-        self._enter(replica, replica.effects.crash * (0.5 + 0.5 * u), self._crash)
+        wait_s = replica.effects.crash * (0.5 + 0.5 * u)
+        self._enter(replica, self._world.calendar.now + wait_s, self._crash)
 
-    def _enter(self, replica: Replica, delay_s: float, then: Callable[[Replica, int], None]) -> None:
-        calendar = self._world.calendar
+    def _enter(self, replica: Replica, time_s: float, then: Callable[[Replica, int], None]) -> None:
         ordinal = replica.n_entries
         replica.n_entries += 1
         incarnation = replica.incarnation
@@ -76,7 +84,7 @@ class Lifecycle:
         def happen(_: SimpyEvent) -> None:
             then(replica, incarnation)
 
-        calendar.at(calendar.now + delay_s, Kind.REPLICA, replica.number, ordinal, happen)
+        self._world.calendar.at(time_s, Kind.REPLICA, replica.number, ordinal, happen)
 
     def _log(self, replica: Replica, event: Event, aux: int = 0) -> None:
         self._world.ledger.log(NO_REQUEST, replica.number, event, aux)
@@ -88,12 +96,13 @@ class Lifecycle:
         replica.version = replica.service.version
         replica.become(ReplicaState.STARTING)
         recompute(self._world, replica)
-        self._enter(replica, delay_s, self._up)
+        self._enter(replica, self._world.calendar.now + delay_s, self._up)
 
     def _up(self, replica: Replica, incarnation: int) -> None:
         if incarnation != replica.incarnation or replica.state is not ReplicaState.STARTING:
             return
         replica.become(ReplicaState.UP)
+        replica.up_s = self._world.calendar.now
         self._log(replica, Event.REPLICA_UP)
         if replica.effects.crash > 0.0:
             self.arm_crash(replica)
@@ -136,14 +145,11 @@ class Lifecycle:
         self._log(replica, Event.REPLICA_GONE)
 
     def _kill(self, replica: Replica, cause: Down) -> None:
-        """End all work at a replica; its callers get a reset, what its spans called goes on as zombies."""
+        """End all work at a replica; its callers get a reset, what its spans called is abandoned."""
         self._log(replica, Event.REPLICA_DOWN, cause)
         for _, victim in sorted(replica.spans.items()):
             self._world.ledger.log(victim.request, victim.order, Event.KILLED, replica.number)
             self._world.ledger.count(replica.service.index, Tally.FAILED)
-            if isinstance(victim.waits, Span):
-                self._attempts.abandon(victim.waits)
-            elif isinstance(victim.waits, Entry):
-                victim.waits.cancel()
+            victim.halt()
             self._attempts.answer(victim, Status.RESET)
         replica.wipe()

@@ -1,14 +1,26 @@
 """Processor sharing on a replica's cores, by a virtual clock."""
 
-__all__ = ["Processor"]
+__all__ = ["Job", "Processor"]
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from simpy.events import Event
 
 from simcore.codes import Kind
 from simcore.reference.calendar import Calendar, Entry
+
+
+class Job(Event):
+    """A job at a processor; happens at its completion."""
+
+    def __init__(self, processor: "Processor") -> None:
+        super().__init__(processor.calendar)
+        self._processor = processor
+
+    def cancel(self) -> None:
+        """Take the job off the processor; nobody who waits for it will hear of it again."""
+        self._processor.cancel(self)
 
 
 class Processor:
@@ -27,12 +39,12 @@ class Processor:
     def __init__(self, calendar: Calendar, speed: float, cores: float, changed: Callable[[], None]) -> None:
         self.speed = speed
         self.cores = cores
-        self._calendar = calendar
+        self.calendar = calendar
         self._changed = changed
         self._virtual = 0.0
         self._since_s = calendar.now
         self._rate = speed
-        self._jobs: list[tuple[float, int, int, Event]] = []
+        self._jobs: list[tuple[float, int, int, Job]] = []
         self._completion: Entry | None = None
 
     @property
@@ -40,10 +52,10 @@ class Processor:
         """Number of jobs."""
         return len(self._jobs)
 
-    def join(self, demand_s: float, key: int, attempt: int) -> Event:
+    def join(self, demand_s: float, key: int, attempt: int) -> Job:
         """Start a job of the given CPU demand; the event happens at its completion."""
         self._sync()
-        done = self._calendar.event()
+        done = Job(self)
         job = (self._virtual + demand_s, key, attempt, done)
         heappush(self._jobs, job)
         if self._pace_up() or self._jobs[0] is job:
@@ -62,6 +74,18 @@ class Processor:
         self._rearm()
         self._changed()
 
+    def cancel(self, job: Job) -> None:
+        """Take a job off; the others go on with its share."""
+        self._sync()
+        first = self._jobs[0][-1]
+        self._jobs = [other for other in self._jobs if other[-1] is not job]
+        heapify(self._jobs)
+        if not self._jobs:
+            self._virtual = 0.0
+        if self._pace_up() or first is job:
+            self._rearm()
+        self._changed()
+
     def clear(self) -> None:
         """Drop all jobs; nobody hears of them again."""
         self._jobs.clear()
@@ -71,7 +95,7 @@ class Processor:
         self._changed()
 
     def _sync(self) -> None:
-        now = self._calendar.now
+        now = self.calendar.now
         self._virtual = self._virtual + (now - self._since_s) * self._rate if self._jobs else 0.0
         self._since_s = now
 
@@ -89,13 +113,13 @@ class Processor:
         if self._jobs and self._rate > 0.0:
             end, key, attempt, _ = self._jobs[0]
             wait_s = max(0.0, (end - self._virtual) * (1.0 / self._rate))
-            self._completion = self._calendar.at(self._calendar.now + wait_s, Kind.CPU, key, attempt, self._complete)
+            self._completion = self.calendar.at(self.calendar.now + wait_s, Kind.CPU, key, attempt, self._complete)
 
     def _complete(self, _: Event) -> None:
         end, _key, _attempt, done = heappop(self._jobs)
         self._completion = None
         self._virtual = end if self._jobs else 0.0
-        self._since_s = self._calendar.now
+        self._since_s = self.calendar.now
         self._pace_up()
         self._rearm()
         self._changed()

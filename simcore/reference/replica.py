@@ -2,7 +2,7 @@
 
 __all__ = ["Effects", "Replica", "ServiceState"]
 
-from collections import deque
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,13 @@ from simcore.reference.cache import Shard
 from simcore.reference.calendar import Calendar
 from simcore.reference.ledger import Level
 from simcore.reference.processor import Processor
+from simcore.reference.queues import queue_of
 
 if TYPE_CHECKING:
     from simcore.reference.attempts import Span
+    from simcore.reference.breakers import Breaker, Budget
+    from simcore.reference.locks import Lock
+    from simcore.reference.pools import Pool
 
 _SERVING = (ReplicaState.UP, ReplicaState.DRAINING)
 
@@ -31,6 +35,8 @@ class Effects:
     network: float = 1.0
     ok: float = 1.0
     timeout: float = 1.0
+    hold: float = 1.0
+    pool: float = 1.0
     crash: float = 0.0
 
 
@@ -46,10 +52,14 @@ class ServiceState:
     version: int = 1
     newest: int = 1
     versions: list[int] = field(default_factory=lambda: [0, 1])
+    shut_off: bool = False  #: nobody may call it
+    retry_fraction: float = 1.0  #: of the retries of its calls that may be made
+    pool_amount: float = 1.0  #: multiple of its pools' sizes
+    locks: dict[str, "Lock"] = field(default_factory=dict)
 
     def eligible(self) -> list["Replica"]:
         """Return the replicas that may be sent to, in number order."""
-        return [r for r in self.replicas if r.state is ReplicaState.UP and not r.quarantined]
+        return [r for r in self.replicas if r.in_rotation and not r.quarantined]
 
     def present(self) -> list["Replica"]:
         """Return the replicas that are up or about to be, in number order."""
@@ -68,6 +78,9 @@ class Replica:
         self.quarantined = False
         self.incarnation = -1
         self.born_s = calendar.now
+        self.up_s = -math.inf  #: when it came up; those that are up from the start have always been
+        self.healthy = False  #: what the health checks think of it
+        self.passed, self.missed = 0, 0  #: checks in a row
         self.version = service.version
         self.crashes = 0
         self.n_entries = 0
@@ -75,14 +88,20 @@ class Replica:
         self.shard = Shard(spec.cache.slots if spec.cache else 0)
         self.effects = Effects(spec.speed, spec.cores, spec.memory.leak_bytes)
         self.spans: dict[int, Span] = {}  #: queued, granted and running ones, by key
-        self.queue: deque[Span] = deque()
+        self.queue = queue_of(spec, calendar.now)
         self.threads = 0  #: granted and reserved
         self.leaked_bytes = 0
+        self.garbage_bytes = 0  #: left by finished spans, does not count as memory in use
+        self.collecting = False  #: stopped by the garbage collector
         self.oom_entered = False
         self.n_finished = 0  #: in this window
         self.latency_sum_s = 0.0
         self.busy, self.up = Level(calendar.now), Level(calendar.now)
         self.in_flight, self.queued = Level(calendar.now), Level(calendar.now)
+        self.pools: dict[int, Pool] = {}  #: by callee; made when first used, as are the others
+        self.breakers: dict[int, Breaker] = {}  #: by call site
+        self.budgets: dict[int, Budget] = {}  #: by call site
+        self.waiting = Level(calendar.now)  #: attempts that wait for a connection
         self._calendar = calendar
         self.processor = Processor(calendar, spec.speed, spec.cores, self.refresh_busy)
 
@@ -90,6 +109,11 @@ class Replica:
     def serving(self) -> bool:
         """Whether it takes what arrives."""
         return self.state in _SERVING
+
+    @property
+    def in_rotation(self) -> bool:
+        """Whether the load balancer takes it for one that answers."""
+        return self.state is ReplicaState.UP if self.service.spec.health is None else self.healthy
 
     @property
     def memory_bytes(self) -> int:
@@ -111,6 +135,15 @@ class Replica:
         """Bring the level of the queue up to date."""
         self.queued.set(float(len(self.queue)), self._calendar.now)
 
+    def refresh_waiting(self) -> None:
+        """Bring the level of the lines for connections up to date."""
+        self.waiting.set(float(sum(len(pool.line) for pool in self.pools.values())), self._calendar.now)
+
+    def refresh_pools(self) -> None:
+        """Hand out connections that a change of size has made free."""
+        for _, pool in sorted(self.pools.items()):
+            pool.hand_on()
+
     def refresh_busy(self) -> None:
         """Bring the level of busy cores up to date; cores that a fault took away count as busy."""
         busy = 0.0
@@ -119,9 +152,15 @@ class Replica:
             busy = (self.service.spec.cores - cores) + min(float(self.processor.n), cores)
         self.busy.set(busy, self._calendar.now)
 
+    def retune(self) -> None:
+        """Let the processor run at the effective values, or not at all during a collection."""
+        self.processor.retune(0.0 if self.collecting else self.effects.speed, self.effects.cores)
+
     def become(self, state: ReplicaState) -> None:
         """Enter a state."""
         self.state = state
+        if state in (ReplicaState.DRAINING, ReplicaState.GONE):
+            self.healthy = False
         self.up.set(1.0 if self.serving else 0.0, self._calendar.now)
         self.refresh_busy()
 
@@ -131,7 +170,11 @@ class Replica:
         self.queue.clear()
         self.threads = 0
         self.leaked_bytes = 0
+        self.garbage_bytes = 0
+        self.collecting = False
         self.shard.clear()
         self.processor.clear()
+        self.breakers.clear()
+        self.budgets.clear()
         self.in_flight.set(0.0, self._calendar.now)
         self.refresh_queue()

@@ -11,9 +11,11 @@ from simcore.model.scenario import Scenario
 from simcore.reference.attempts import Attempts
 from simcore.reference.cache import KeySpace
 from simcore.reference.changes import Changes
+from simcore.reference.health import watch
 from simcore.reference.lifecycle import Lifecycle
 from simcore.reference.replica import Replica, ServiceState
 from simcore.reference.requests import Requests
+from simcore.reference.threads import Threads
 from simcore.reference.workload import Workload
 from simcore.reference.world import World
 from simcore.windows import Area, Metric, ReplicaStat, Total, close_window
@@ -42,11 +44,13 @@ class Run:
         self._world = world = World(scenario, inputs, keys, log)
         attempts = Attempts(world)
         lifecycle = Lifecycle(world, attempts)
+        threads = Threads(world, attempts)
+        watch(world)
         for service in world.services:
             if service.spec.cache is not None:
                 keys.warm(service.name, service.replicas, inputs.key, world.t0, service.spec.cache.ttl_s)
-        self._workload = Workload(world, Requests(world, attempts, lifecycle))
-        self._changes = Changes(world, lifecycle, self._workload)
+        self._workload = Workload(world, Requests(world, attempts, lifecycle, threads))
+        self._changes = Changes(world, lifecycle, threads, self._workload)
         while self.edge < 0:
             self.step()
 
@@ -92,6 +96,7 @@ class Run:
             area[Area.UP] += replica.up.close(edge_s)
             area[Area.IN_FLIGHT] += replica.in_flight.close(edge_s)
             area[Area.QUEUE] += replica.queued.close(edge_s)
+            area[Area.POOL_WAITING] += replica.waiting.close(edge_s)
             if replica.serving:
                 share = float(replica.memory_bytes) / float(service.spec.memory.limit_bytes)
                 area[Area.MEMORY_FRAC] = max(area[Area.MEMORY_FRAC], share)

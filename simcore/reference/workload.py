@@ -91,7 +91,8 @@ class Workload:
     def _offer(self, number: int, root: np.uint64) -> None:
         world, ledger = self._world, self._world.ledger
         now = world.calendar.now
-        operation = self._choose_entry(chance(root, Purpose.CHOICE))
+        entry = self._choose_entry(chance(root, Purpose.CHOICE))
+        operation = self._entries[entry]
         ledger.log(number, int(root), Event.OFFERED, operation)
         ledger.count(ledger.system, Tally.ARRIVALS)
         request = _Request(number, now, now + world.scenario.slo.latency_s)
@@ -101,19 +102,21 @@ class Workload:
             self._judge(request, good=False)
         else:
             self._unjudged.append(request)
-            world.calendar.process(self._client(request, root, operation))
+            world.calendar.process(self._client(request, root, entry))
 
     def _choose_entry(self, u: float) -> int:
         total = self._cumulative[-1]
-        for operation, cumulative in zip(self._entries, self._cumulative, strict=True):
+        for entry, cumulative in enumerate(self._cumulative):
             if u < cumulative / total:
-                return operation
-        return self._entries[-1]
+                return entry
+        return len(self._entries) - 1
 
-    def _client(self, request: _Request, root: np.uint64, operation: int) -> Generator[SimpyEvent, Any, None]:
+    def _client(self, request: _Request, root: np.uint64, entry: int) -> Generator[SimpyEvent, Any, None]:
         """A client sends a request, waits for the answer or its timeout, and judges."""
         ledger = self._world.ledger
-        status = yield self._requests.send_root(request.number, root, operation).answered
+        priority = self._world.scenario.workload.entries[entry].priority
+        sent = self._requests.send_root(request.number, root, self._entries[entry], priority)
+        status = yield sent.answered
         now = self._world.calendar.now
         if status is Status.TIMEOUT:
             ledger.count(ledger.system, Tally.TIMEOUTS)

@@ -4,7 +4,7 @@ __all__ = ["Influence", "World"]
 
 from dataclasses import dataclass
 
-from simcore.codes import Place
+from simcore.codes import EDGE, Place
 from simcore.engines.api import RunInputs
 from simcore.model.modulation import Modulation
 from simcore.model.scenario import Scenario
@@ -27,6 +27,12 @@ class Influence:
     bad_from: int = 0  #: version of the service at the first change
     bad_to: int = -1  #: version at the rollback that ended it, -1 while there was none
     over: bool = False  #: a rollback undid this configuration
+
+    @property
+    def home(self) -> int:
+        """The service whose actions end what lives in its places: of an edge the callee."""
+        target = self.modulation
+        return target.peer if target.param in EDGE else target.service
 
     def fits(self, replica: Replica) -> bool:
         """Return whether a replica is among the modulation's targets."""

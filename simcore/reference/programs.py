@@ -1,0 +1,163 @@
+"""The programs that spans walk through, as SimPy processes: one method per kind of step."""
+
+__all__ = ["Programs", "Walking"]
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from simpy.events import Event as SimpyEvent
+
+from simcore.codes import Event, Kind, Purpose, Status
+from simcore.model.scenario import (
+    CachedStep,
+    Call,
+    CallStep,
+    CpuStep,
+    DelayStep,
+    LockStep,
+    Numbered,
+    ParallelStep,
+)
+from simcore.reference.attempts import Attempts, Route, Span, amount, chance
+from simcore.reference.cache import owner_of
+from simcore.reference.calls import Join, OneCall
+from simcore.reference.effects import warming
+from simcore.reference.gates import Gates
+from simcore.reference.locks import Lock
+from simcore.reference.replica import Replica, ServiceState
+from simcore.reference.world import World
+
+Waiting = Generator[SimpyEvent, Any, None]
+Walking = Generator[SimpyEvent, Any, Status]
+
+
+def skipped(call: Call, step: Numbered, span: Span) -> bool:
+    """Return whether a span leaves a call out, by its probability."""
+    if call.probability >= 1.0:
+        return False
+    return chance(span.key, Purpose.CHOICE, step.step) >= call.probability
+
+
+class Programs:
+    """The programs of all operations of a run.
+
+    Parameters
+    ----------
+    world, attempts, gates
+        The run.
+    sites
+        Where the calls go, by call site.
+    """
+
+    def __init__(self, world: World, attempts: Attempts, gates: Gates, sites: Sequence[Route]) -> None:
+        self._world = world
+        self._attempts = attempts
+        self._gates = gates
+        self._sites = sites
+
+    def walk(self, span: Span, replica: Replica) -> Walking:
+        """Walk through the program of a span's operation."""
+        return (yield from self._steps(span, replica, self._world.scenario.programs[span.route.operation]))
+
+    def _steps(self, span: Span, replica: Replica, steps: tuple[Numbered, ...]) -> Walking:
+        """Walk through the steps of a program, or of a part of it, until one fails."""
+        for step in steps:
+            spec = step.spec
+            status = Status.OK
+            if isinstance(spec, CpuStep):
+                yield from self._compute(span, replica, step, spec)
+            elif isinstance(spec, DelayStep):
+                yield from self._pause(span, replica, step, spec)
+            elif isinstance(spec, CallStep):
+                if not skipped(spec.call, step, span):
+                    winner = yield from self._wait(span, self._call(span, step))
+                    status = Status.DEPENDENCY if winner is None and spec.call.required else Status.OK
+            elif isinstance(spec, CachedStep):
+                if not skipped(spec.cached, step, span):
+                    status = yield from self._read(span, replica, step, spec)
+            elif isinstance(spec, LockStep):
+                status = yield from self._exclude(span, replica, step, spec)
+            else:
+                status = yield from self._fan_out(span, step, spec)
+            if status is not Status.OK:
+                return status
+        return Status.OK
+
+    def _compute(self, span: Span, replica: Replica, step: Numbered, spec: CpuStep) -> Waiting:
+        demand_s = amount(spec.cpu, span.key, step.step, Purpose.WORK) * warming(replica, self._world.calendar.now)
+        demand_s = demand_s * replica.effects.demand
+        if span.lock is not None:
+            demand_s = demand_s * replica.effects.hold
+        job = span.waits = replica.processor.join(demand_s, span.order, span.number)
+        yield job
+        span.waits = None
+        self._world.ledger.log(span.request, span.order, Event.CPU_DONE, step.step)
+
+    def _pause(self, span: Span, replica: Replica, step: Numbered, spec: DelayStep) -> Waiting:
+        calendar = self._world.calendar
+        delay_s = amount(spec.delay, span.key, step.step, Purpose.WORK) * replica.effects.delay
+        if span.lock is not None:
+            delay_s = delay_s * replica.effects.hold
+        done = span.waits = calendar.at(calendar.now + delay_s, Kind.DELAY, span.order, span.number)
+        yield done
+        span.waits = None
+        self._world.ledger.log(span.request, span.order, Event.DELAY_DONE, step.step)
+
+    def _exclude(self, span: Span, replica: Replica, step: Numbered, spec: LockStep) -> Walking:
+        """Walk through the steps of a serial section, alone; a span that fails in it keeps the lock to its end."""
+        ledger = self._world.ledger
+        lock = replica.service.locks.setdefault(spec.lock.name, Lock(self._world.calendar))
+        if not lock.take(span):
+            ledger.log(span.request, span.order, Event.BLOCKED, step.step)
+            turn = span.waits = lock.join(span)
+            yield turn
+            span.waits = None
+        ledger.log(span.request, span.order, Event.LOCKED, step.step)
+        status = yield from self._steps(span, replica, step.inner)
+        if status is Status.OK:
+            span.unlock()
+        return status
+
+    def _fan_out(self, span: Span, step: Numbered, spec: ParallelStep) -> Walking:
+        """Make several calls at once and join them."""
+        branches = zip(step.inner, spec.parallel.branches, strict=True)
+        calls = [self._call(span, branch) for branch, call in branches if not skipped(call, branch, span)]
+        if not calls:
+            return Status.OK
+        succeeded = yield from self._wait(span, Join(self._world.calendar, calls, spec.parallel.fail_fast))
+        return Status.OK if succeeded else Status.DEPENDENCY
+
+    def _read(self, span: Span, replica: Replica, step: Numbered, spec: CachedStep) -> Walking:
+        """Read through a cache: look the key up; without an answer run the inner steps and fill it."""
+        u = chance(span.key, Purpose.POPULARITY, step.step)
+        key = self._world.keys.sites[step.site].pick(u)
+        answer = yield from self._wait(span, self._call(span, step, key))
+        if answer is not None and answer.hit:
+            return Status.ERROR if answer.poisoned else Status.OK
+        status = yield from self._steps(span, replica, step.inner)
+        if status is Status.OK:
+            self._fill(span, self._sites[step.site].service, key)
+        return status
+
+    def _fill(self, span: Span, service: ServiceState, key: int) -> None:
+        world = self._world
+        owner = owner_of(key, service.eligible())
+        # health checks may keep a replica in rotation that is down
+        if owner is not None and owner.serving:
+            assert service.spec.cache is not None
+            owner.shard.fill(key, world.calendar.now + service.spec.cache.ttl_s)
+            world.ledger.log(span.request, span.order, Event.FILLED, key)
+
+    def _call(self, span: Span, step: Numbered, lookup: int = -1) -> OneCall:
+        """Begin a call."""
+        call = OneCall(self._world, self._attempts, self._gates, self._sites[step.site], span, lookup)
+        call.begin()
+        return call
+
+    @staticmethod
+    def _wait(span: Span, calls: OneCall | Join) -> Generator[SimpyEvent, Any, Any]:
+        """Wait for what a span calls; return the value of its end."""
+        span.waits = calls
+        value = yield calls.done
+        span.waits = None
+        return value
