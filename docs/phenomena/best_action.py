@@ -1,7 +1,7 @@
 """Which action is best depends on the load.
 
-The db loses capacity for three seconds; twelve seconds after they are over an operator does one thing. What heals a
-lightly loaded system relapses in a busy one: the retries of those whom the action threw out are overload enough.
+The db loses capacity for four seconds; when they are long over, an operator does one thing. What heals a lightly
+loaded system relapses in a busy one: the retries of those whom the action threw out are overload enough.
 """
 
 __all__ = ["ACTIONS", "LOADS", "Found", "measure"]
@@ -20,8 +20,8 @@ from simcore.windows import Total
 LOADS = (0.30, 0.45, 0.60, 0.80)
 FRONT, DB = 0, 1
 ACT_S, LIFT_S, END_S = 20, 50, 100
-#: With short back-offs all retries are over before a restart is, and every restart heals.
-BACKOFF_S = 0.4
+#: Retries that are still to come when a restart is over, and a db that is cold then, make restarts fail.
+SLOW_START = {"backoff_s": 0.2, "warmup": {"duration_s": 10, "factor": 1.5}}
 
 #: Traffic is let in again after half a minute, in steps of a tenth.
 _LIMIT = [EngineAction(0, ActionCode.LIMIT_TRAFFIC, float(ACT_S), amount=0.5)] + [
@@ -47,9 +47,9 @@ class Found:
 
 def measure(n_runs: int, loads: tuple[float, ...] = LOADS) -> Found:
     """Return the goodput of every action at every load."""
-    dip = (Modulation(Param.SPEED, Place.OUTSIDE, service=DB), ((5.0, 0.3), (8.0, 1.0)))
+    dip = (Modulation(Param.SPEED, Place.OUTSIDE, service=DB), ((5.0, 0.3), (9.0, 1.0)))
     variants = [Variant(*dip, actions) for actions in ACTIONS.values()]
-    totals = np.array([play(pair(load=load, backoff_s=BACKOFF_S, steps=END_S), variants, n_runs).totals for load in loads])
+    totals = np.array([play(pair(load=load, steps=END_S, **SLOW_START), variants, n_runs).totals for load in loads])
 
     def share(first: int) -> npt.NDArray[np.float64]:
         sums = totals[:, :, :, first:].sum(axis=(2, 3))

@@ -73,7 +73,9 @@ def show(found: Found) -> None:
     """Print goodput and hit ratio at the end."""
     rows = []
     for k, load_rps in enumerate(LOADS_RPS):
-        rows.append([load_rps, *map(float, found.goodput[:, k].mean(axis=1)), *map(float, found.hits[:, k, -10:].mean(axis=1))])
+        rows.append(
+            [load_rps, *map(float, found.goodput[:, k].mean(axis=1)), *map(float, found.hits[:, k, -10:].mean(axis=1))]
+        )
     table(["requests/s", *[f"goodput: {case}" for case in CASES], *[f"hits: {case}" for case in CASES]], rows)
 
 
@@ -81,12 +83,14 @@ def draw(found: Found) -> Any:
     """Draw goodput against load, and the hit ratio over time on both sides of the threshold."""
     figure, (left, right) = picture(2)
     for i, (case, style) in enumerate(zip(CASES, ("s-", "o-", "x--"), strict=True)):
-        left.plot(LOADS_RPS, found.goodput[i].mean(axis=1), style, markersize=8 - 2 * i, label=case)
+        left.plot(LOADS_RPS, found.goodput[i].mean(axis=1), style, markersize=7 - 1.5 * i, label=case)
     left.axvline(DB_RPS, color="0.4", linestyle=":", label="the db alone")
     left.set(title="goodput", xlabel="load [requests/s]", ylabel="good share, 25 to 35 s later", ylim=(-0.03, 1.08))
     left.legend(fontsize=8)
     for load_rps in (400, 600, 700, 1400):
-        right.plot(np.arange(STEPS) + 0.5 - FLUSH_S, found.hits[1, LOADS_RPS.index(load_rps)], label=f"{load_rps} requests/s")
+        right.plot(
+            np.arange(STEPS) + 0.5 - FLUSH_S, found.hits[1, LOADS_RPS.index(load_rps)], label=f"{load_rps} requests/s"
+        )
     right.set(title="flush, long db queue", xlabel="time since the flush [s]", ylabel="hit ratio", ylim=(-0.03, 1.2))
     right.legend(fontsize=8, loc="upper center", ncols=2)
     return figure

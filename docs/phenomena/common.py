@@ -43,16 +43,23 @@ class Played:
 def pair(**changes: Any) -> Scenario:
     """Return front -> db, which can serve 400 requests/s; the front gives up after 0.5 s and tries 4 times.
 
-    Nobody tells the db that its caller has given up. ``changes`` are ``load`` (utilisation of the db), keys of
-    the call, and keys of the db.
+    Nobody tells the db that its caller has given up, unless ``cancellable``. Further ``changes`` are ``load``
+    (utilisation of the db), ``cores`` (of the db, each for 100 requests/s), ``steps``, keys of the call, and keys
+    of the db.
     """
     load, cores = changes.pop("load", 0.8), changes.pop("cores", 4)
     call = {"to": "db.query", "timeout_s": 0.5, "retries": 3, "backoff_s": 0.05}
-    db: dict[str, Any] = {"cores": cores, "threads": cores, "queue": 500 * cores, "replicas": {"initial": 1, "min": 1, "max": 4}}
+    query = {"steps": [{"cpu": {"mean_s": 0.01}}], "cancellable": changes.pop("cancellable", False)}
+    db: dict[str, Any] = {
+        "cores": cores,
+        "threads": cores,
+        "queue": 500 * cores,
+        "replicas": {"initial": 1, "min": 1, "max": 4},
+    }
     timing = {"step_s": 1, "steps": changes.pop("steps", 40), "burn_in_steps": 5}
     for key, value in changes.items():
         (call if key in ("timeout_s", "retries", "backoff_s", "jitter") else db)[key] = value
-    db["operations"] = {"query": {"steps": [{"cpu": {"mean_s": 0.01}}]}}
+    db["operations"] = {"query": query}
     front = {"cores": 64, "threads": 10_000, "operations": {"view": {"steps": [{"call": call}]}}}
     # the front is never what is short: its memory must hold all who wait
     front["memory"] = {"limit_bytes": 2**40}
@@ -72,7 +79,8 @@ def pair(**changes: Any) -> Scenario:
 def play(scenario: Scenario, variants: Sequence[Variant], n_runs: int) -> Played:
     """Simulate every variant on the same ``n_runs`` runs, to the end of the scenario."""
     keys = [run_key(SEED, "test", run, 0) for run in range(n_runs)]
-    inputs, actions = [], []
+    inputs: list[RunInputs] = []
+    actions: list[EngineAction] = []
     for variant in variants:
         modulations = () if variant.modulation is None else (variant.modulation,)
         changes = tuple(Change(time_s, 0, value) for time_s, value in variant.changes)
@@ -137,4 +145,4 @@ def cli(measure: Callable[[int], Any], show: Callable[[Any], None], draw: Callab
     if given.picture:
         figure = draw(found)
         figure.tight_layout()
-        figure.savefig(given.picture, dpi=110)
+        figure.savefig(given.picture, dpi=100)

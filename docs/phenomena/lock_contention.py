@@ -85,9 +85,9 @@ def draw(found: Found) -> Any:
         left.plot(REPLICAS, good, marker=mark, markersize=4, label=f"{load_rps} requests/s")
         right.plot(REPLICAS, wait, marker=mark, markersize=4, label=f"{load_rps} requests/s")
     left.axhline(1 / HOLD_S, color="0.4", linestyle=":", label="what the lock can do")
-    left.set(xlabel="replicas", ylabel="good answers [1/s]", ylim=(-3, 135))
+    left.set(xlabel="replicas", ylabel="good answers [1/s]", ylim=(-3, 145), xticks=range(0, 17, 4))
     right.axhline(TIMEOUT_S, color="0.4", linestyle=":", label="the caller's timeout")
-    right.set(xlabel="replicas", ylabel="time at the service [s]")
+    right.set(xlabel="replicas", ylabel="time at the service [s]", xticks=range(0, 17, 4))
     left.legend(fontsize=8)
     right.legend(fontsize=8)
     return figure

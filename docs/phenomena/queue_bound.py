@@ -25,7 +25,9 @@ def measure(n_runs: int, queues: tuple[int, ...] = QUEUES) -> npt.NDArray[np.flo
     """Return the goodput in the last 10 s, 17 s after a dip of 3 s to a third of the capacity, (queue, run)."""
     slow = Modulation(Param.SPEED, Place.OUTSIDE, service=1)
     dip = Variant(slow, ((4.0, 0.3), (4.0 + DIP_S, 1.0)))
-    return np.array([goodput(play(pair(load=0.8, queue=queue, steps=34), [dip], n_runs), last=10)[0] for queue in queues])
+    return np.array(
+        [goodput(play(pair(load=0.8, queue=queue, steps=34), [dip], n_runs), last=10)[0] for queue in queues]
+    )
 
 
 def show(found: npt.NDArray[np.float64]) -> None:
@@ -42,7 +44,9 @@ def draw(found: npt.NDArray[np.float64]) -> Any:
         axes.plot([queue] * len(shares), shares, "o", color=COLOURS[0], alpha=0.25, markersize=4)
     axes.plot(QUEUES, found.mean(axis=1), color=COLOURS[1], label="mean of the runs")
     axes.axvline(BOUND, color="0.4", linestyle=":", label="rate x cores x timeout")
-    axes.set(xscale="log", xlabel="requests that may queue", ylabel="goodput, 17 to 27 s after the dip", ylim=(-0.03, 1.08))
+    axes.set(
+        xscale="log", xlabel="requests that may queue", ylabel="goodput, 17 to 27 s after the dip", ylim=(-0.03, 1.08)
+    )
     axes.legend(loc="lower left", fontsize=8)
     return figure
 
