@@ -1,5 +1,7 @@
 """Published phenomena appear in the simulator: the findings of docs/phenomena, with fewer runs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -107,3 +109,15 @@ def test_full_jitter_spreads_the_retries_after_a_restart() -> None:
     assert none > half > full
     assert found.rejected[0] > 5.0 * found.rejected[2]
     assert found.retries[2] > found.retries[0], "the shorter waits of full jitter cost attempts"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [best_action, cold_cache, gray_replica, jitter, lock_contention, queue_bound, queue_clearing, retry_storm],
+    ids=lambda script: script.__name__.rpartition(".")[2],
+)
+def test_a_script_prints_its_finding(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    script.show(script.measure(1))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 3
+    assert len({len(line) for line in lines[1:4]}) == 1, "the columns of a table stand below each other"
