@@ -100,6 +100,29 @@ def test_scaling_away_hundreds_of_replicas_finds_room_in_the_log() -> None:
     assert np.count_nonzero(session.events(0)["event"] == Event.REPLICA_DRAINING) == 200
 
 
+def test_queues_thrown_out_collections_and_probes_find_room() -> None:
+    web = {
+        "threads": 1, "queue": 1000, "discipline": "codel", "shed_above": {0: 300},
+        "codel": {"target_s": 0.0, "interval_s": 1.0},
+        "health": {"interval_s": 0.001}, "gc": {"garbage_bytes": 1, "least_bytes": 1, "share": 0.0, "pause_s": 0.0},
+        "warmup": {"duration_s": 1.0, "factor": 3.0}, "balancer": "power_of_two", "memory": {},
+        "replicas": {"initial": 3}, "operations": {"get": {"steps": [{"cpu": {"mean_s": 0.5, "dist": "constant"}}]}},
+    }  # fmt: skip
+    scenario = _leaky(**web).model_copy(update={"workload": _leaky().workload.model_copy(update={"rate_rps": 400.0})})
+    sessions = [BatchSession(scenario, runs(2, trouble=False), log=True, capacity=room) for room in (None, ONE)]
+    for session in sessions:
+        session.apply([EngineAction(0, ActionCode.RESTART, 0.5, 0), EngineAction(0, ActionCode.CLEAR_QUEUE, 3.5, 0)])
+        session.advance(6.0)
+        for run in range(2):
+            assert_consistent(session, run)
+    assert logs_of(sessions[0]) == logs_of(sessions[1])
+    log = sessions[0].events(0)
+    thrown = log["event"] == Event.DROPPED
+    assert np.count_nonzero(thrown & (log["time_s"] == 3.5)) > 300
+    assert np.count_nonzero(thrown & (log["time_s"] > 3.5)) > 0
+    assert np.count_nonzero(log["event"] == Event.COLLECTION) > 10
+
+
 def test_the_growth_of_one_run_leaves_the_others_arrays_alone() -> None:
     quiet, loud, again = runs(1, trouble=False)[0], runs(1, first=1)[0], runs(1, trouble=False)[0]
     session = BatchSession(shop(5.0), [quiet, loud, again])
