@@ -48,7 +48,7 @@ test: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict simcore agent cli.py bench
+	$(BIN)/mypy --strict simcore agent cli.py bench docs/phenomena
 	$(BIN)/python -m pytest -q -p no:benchmark tests/test_layers.py
 
 bench: $(VENV)/.dev
