@@ -9,6 +9,7 @@ from simcore.codes import ReplicaState
 from simcore.engines.api import EngineAction, RunInputs
 from simcore.model.scenario import Scenario
 from simcore.reference.attempts import Attempts
+from simcore.reference.autoscaler import Autoscalers
 from simcore.reference.cache import KeySpace
 from simcore.reference.changes import Changes
 from simcore.reference.health import watch
@@ -45,6 +46,7 @@ class Run:
         attempts = Attempts(world)
         lifecycle = Lifecycle(world, attempts)
         threads = Threads(world, attempts)
+        self._autoscalers = Autoscalers(world, lifecycle)
         watch(world)
         for service in world.services:
             if service.spec.cache is not None:
@@ -60,7 +62,9 @@ class Run:
         edge_s = self.edge * self._step_s
         self._world.calendar.run_before(edge_s)
         self._workload.close_window(edge_s)
-        return self._close(edge_s)
+        window = self._close(edge_s)
+        self._autoscalers.window_closed(self.edge, edge_s, window.metrics)
+        return window
 
     def apply(self, action: EngineAction) -> None:
         """Enter an action at the present edge."""

@@ -2,6 +2,7 @@
 
 __all__ = ["Workload"]
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -12,14 +13,44 @@ import numpy as np
 from simpy.events import Event as SimpyEvent
 
 from simcore.codes import BORDER, Dist, Event, Kind, Param, Purpose, Status
-from simcore.reference.attempts import chance
+from simcore.model.scenario import Demand
+from simcore.model.scenario import Workload as WorkloadSpec
+from simcore.reference.attempts import amount, chance
 from simcore.reference.requests import Requests
 from simcore.reference.world import Influence, World
 from simcore.samplers import draw, rate_factor
 from simcore.streams import keyed
 from simcore.windows import Tally
 
+#: Index range of the users' keys below that of the base stream, and the first of their streams' numbers.
+USER_INDEX = 2**32
+USER_STREAM = 2**20
+
 _SHAPES = {"constant": 0, "sinusoidal": 1, "step": 2, "burst": 3}
+
+
+class Curve:
+    """The rate of arrivals over time, as a multiple of the base rate."""
+
+    def __init__(self, spec: WorkloadSpec, phase: float) -> None:
+        self.top = 1.0  #: the largest multiple
+        self._shape, self._phase = spec.shape, float(phase)
+        self._a, self._b, self._c = spec.factor, spec.from_s, spec.until_s
+        self._times = [point.time_s for point in spec.series]
+        self._factors = [point.factor for point in spec.series]
+        if spec.shape == "sinusoidal":
+            self._a, self._b = spec.amplitude, spec.period_s
+            self.top = 1.0 + spec.amplitude
+        elif spec.shape in ("step", "burst"):
+            self.top = max(1.0, spec.factor)
+        elif spec.shape == "series":
+            self.top = max(self._factors)
+
+    def factor(self, time_s: float) -> float:
+        """Return the multiple at an instant."""
+        if self._shape == "series":
+            return self._factors[max(0, bisect_right(self._times, time_s) - 1)]
+        return float(rate_factor(_SHAPES[self._shape], self._a, self._b, self._c, self._phase, time_s))
 
 
 @dataclass(slots=True)
@@ -39,22 +70,19 @@ class Workload:
         self._world = world
         self._requests = requests
         spec = world.scenario.workload
-        self._shape = _SHAPES[spec.shape]
-        self._a, self._b, self._c = spec.factor, spec.from_s, spec.until_s
-        top = 1.0
-        if spec.shape == "sinusoidal":
-            self._a, self._b = spec.amplitude, spec.period_s
-            top = 1.0 + spec.amplitude
-        elif spec.shape in ("step", "burst"):
-            top = max(1.0, spec.factor)
-        self._peak_rps = spec.rate_rps * top
+        self._curve = Curve(spec, world.inputs.phase)
+        self._peak_rps = spec.rate_rps * self._curve.top
         self._cumulative = list(accumulate(entry.weight for entry in spec.entries))
         names = [f"{service}.{operation}" for service, operation in world.scenario.operations]
         self._entries = [names.index(entry.operation) for entry in spec.entries]
         self._unjudged: deque[_Request] = deque()
         surges = [m.index for m in world.influences if m.modulation.param is Param.SURGE]
         self._streams = {index: 1 + i for i, index in enumerate(surges)}
-        world.calendar.process(self._stream(0, self._peak_rps, lambda: 1.0))
+        if spec.closed is None:
+            world.calendar.process(self._stream(0, self._peak_rps, lambda: 1.0))
+        else:
+            for user in range(spec.closed.users):
+                world.calendar.process(self._user(user, spec.closed.think))
 
     def surge(self, influence: Influence) -> None:
         """Start the additional stream of a surge."""
@@ -82,13 +110,24 @@ class Workload:
                 gap = draw(int(Dist.EXPONENTIAL), gap_s, 1.0, root, BORDER, int(Purpose.ARRIVAL))
                 time_s = time_s + float(gap)
             yield calendar.at(time_s, Kind.ROOT, int(root), 0)
-            rate_rps = spec.rate_rps * rate_factor(
-                self._shape, self._a, self._b, self._c, float(self._world.inputs.phase), time_s
-            )
+            rate_rps = spec.rate_rps * self._curve.factor(time_s)
             if chance(root, Purpose.THIN) * peak_rps < rate_rps * level():
                 self._offer(number << 40 | n, root)
 
-    def _offer(self, number: int, root: np.uint64) -> None:
+    def _user(self, user: int, think: Demand) -> Generator[SimpyEvent, Any, None]:
+        """A user thinks, sends a request, and waits for what becomes of it."""
+        calendar = self._world.calendar
+        user_key = keyed(keyed(self._world.inputs.key, 0), USER_INDEX + user)
+        for n in count():
+            root = keyed(user_key, n)
+            send_s = calendar.now + amount(think, root, BORDER, Purpose.ARRIVAL)
+            yield calendar.at(send_s, Kind.ROOT, int(root), 0)
+            waiting = self._offer((USER_STREAM + user) << 40 | n, root)
+            if waiting is not None:
+                yield waiting
+
+    def _offer(self, number: int, root: np.uint64) -> SimpyEvent | None:
+        """Let a client send a request; return what happens when the client has its answer, None if it is shed."""
         world, ledger = self._world, self._world.ledger
         now = world.calendar.now
         entry = self._choose_entry(chance(root, Purpose.CHOICE))
@@ -100,9 +139,9 @@ class Workload:
             ledger.log(number, int(root), Event.SHED, operation)
             ledger.count(ledger.system, Tally.REJECTED)
             self._judge(request, good=False)
-        else:
-            self._unjudged.append(request)
-            world.calendar.process(self._client(request, root, entry))
+            return None
+        self._unjudged.append(request)
+        return world.calendar.process(self._client(request, root, entry))
 
     def _choose_entry(self, u: float) -> int:
         total = self._cumulative[-1]
