@@ -33,7 +33,7 @@ def call_autoscalers(plan, lane, edge, metrics):  # type: ignore[no-untyped-def]
 def wish(plan, lane, service):  # type: ignore[no-untyped-def]
     """Return how many replicas a service has, and how many its autoscaler wants."""
     rules = rules_at(plan, service)
-    n = 0
+    n = np.int64(0)
     at = fleet_at(lane, service).first
     while at >= 0:
         state = replica_at(lane, at).state
