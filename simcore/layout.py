@@ -110,7 +110,8 @@ class_at = rows_of(ENTRY_CLASS, "classes")
 #: Step kinds that only the plan knows: write the key of a cached step; end of an operation.
 FILL, END = 4, 5
 
-#: An attempt, and the span that it becomes. Free records are chained through ``q_next``.
+#: An attempt, and the span that it becomes. Free records are chained through ``q_next``. Record ``i`` below the number
+#: of timer rings is no span: it is both ends of ring ``i``, of which ring 0 is the clients'.
 SPAN = np.dtype(
     [
         ("key", "u8"), ("request", "i8"),
@@ -130,7 +131,8 @@ SPAN = np.dtype(
 HEAP = np.dtype([("time", "f8"), ("key", "u8"), ("kind", "i8"), ("span", "i8")], align=True)
 JOB = np.dtype([("end", "f8"), ("key", "u8"), ("span", "i8")], align=True)  # end: in virtual time
 LEAF = np.dtype([("time", "f8")], align=True)
-GROUP = np.dtype([("time", "f8"), ("leaf", "i8")], align=True)
+#: The first of eight leaves, whether another has the same time, and whether one has changed since.
+GROUP = np.dtype([("time", "f8"), ("leaf", "i8"), ("tied", "i8"), ("stale", "i8")], align=True)
 #: A fault, an action, or an event of a replica: ``index`` is the change, the action or the replica.
 CONTROL = np.dtype(
     [
@@ -181,7 +183,6 @@ ACTION = np.dtype([("amount", "f8"), ("code", "i8"), ("service", "i8"), ("replic
 SHARD = np.dtype([("head", "i8"), ("tail", "i8"), ("used", "i8"), ("free", "i8")], align=True)
 SLOT = np.dtype([("expiry", "f8"), ("key", "i4"), ("prev", "i4"), ("next", "i4"), ("poisoned", "i4")], align=True)
 WHERE = np.dtype([("slot", "i4")], align=True)  # of a cache key, -1: it is not there
-RING = np.dtype([("head", "i8"), ("tail", "i8")], align=True)
 STACK = np.dtype([("version", "i8")], align=True)
 #: The replicas of a service, chained through ``next``; ``last`` was round robin's choice, ``marks`` counts changes.
 FLEET = np.dtype(
@@ -199,11 +200,11 @@ LANE = np.dtype(
     [
         ("spans", "i8"), ("heap", "i8"), ("jobs", "i8"), ("replicas", "i8"), ("leaf", "i8"), ("group", "i8"),
         ("control", "i8"),
-        ("streams", "i8"), ("mods", "i8"), ("changes", "i8"), ("actions", "i8"), ("rings", "i8"), ("fleets", "i8"),
+        ("streams", "i8"), ("mods", "i8"), ("changes", "i8"), ("actions", "i8"), ("fleets", "i8"),
         ("stacks", "i8"), ("shards", "i8"), ("slots", "i8"), ("where", "i8"), ("ends", "i8"), ("scratch", "i8"),
         ("tally", "i8"), ("log", "i8"),
         ("now", "f8"), ("admitted", "f8"), ("phase", "f8"), ("key", "u8"), ("window", "i8"), ("events", "i8"),
-        ("crowded", "i8"), ("n_log", "i8"),
+        ("crowded", "i8"), ("tied", "i8"), ("n_log", "i8"),
         ("need", "i8"), ("log_on", "i8"), ("free_span", "i8"), ("n_free", "i8"), ("n_heap", "i8"), ("n_control", "i8"),
         ("n_replicas", "i8"), ("n_shards", "i8"), ("n_streams", "i8"), ("n_mods", "i8"), ("n_changes", "i8"),
         ("n_ends", "i8"),
@@ -227,7 +228,6 @@ ARRAYS: dict[str, Any] = {
     "mods": MOD,  #: (modulation,)
     "changes": CHANGE,  #: (change,)
     "actions": ACTION,  #: (action,)
-    "rings": RING,  #: (ring,) ring 0 is the clients'
     "fleets": FLEET,  #: (service,)
     "stacks": STACK,  #: (service * stack_wide,) versions
     "shards": SHARD,  #: (shard,)
@@ -250,7 +250,6 @@ stream_at = rows_of(STREAM, "streams")
 mod_at = rows_of(MOD, "mods")
 change_at = rows_of(CHANGE, "changes")
 action_at = rows_of(ACTION, "actions")
-ring_at = rows_of(RING, "rings")
 fleet_at = rows_of(FLEET, "fleets")
 stack_at = rows_of(STACK, "stacks")
 shard_at = rows_of(SHARD, "shards")

@@ -5,15 +5,17 @@ import numpy as np
 from simcore.codes import Kind, Param, ReplicaState
 from simcore.jit import njit
 from simcore.kernels import cache
-from simcore.kernels.calendar import FAN, STREAM_LEAF, enter_control, next_stream, rescan, set_leaf
+from simcore.kernels.calendar import FAN, FIRST_RING, STREAM_LEAF, empty_ring, enter_control, next_stream, set_leaf
 from simcore.kernels.control import add_replica, next_candidate
+from simcore.kernels.spans import FREE, SPAN_ROOM
 from simcore.layout import (
     NEVER,
+    Need,
     change_at,
     fleet_at,
+    group_at,
     leaf_at,
     replica_at,
-    ring_at,
     seed_at,
     service_at,
     span_at,
@@ -22,26 +24,31 @@ from simcore.layout import (
 )
 from simcore.streams import mix, uniform
 
-_UP = np.int64(ReplicaState.UP)
+_UP, _SPANS = np.int64(ReplicaState.UP), np.int64(Need.SPANS)
 _FAULT, _ACTION = np.int64(Kind.FAULT), np.int64(Kind.ACTION)
 _NEUTRAL_ZERO = (np.int64(Param.LEAK), np.int64(Param.CRASH), np.int64(Param.SURGE))
 
 
 @njit(internal=True)
 def free_spans(lane, used):  # type: ignore[no-untyped-def]
-    """Chain the span records from ``used`` on into the free list."""
-    for i in range(lane.span_cap - 1, used - 1, -1):
-        span_at(lane, i).state = -1
+    """Chain the span records from ``used`` on into the free list; the first of all are the ends of the timer rings."""
+    n_rings = lane.first_replica_leaf - FIRST_RING
+    for ring in range(used, min(n_rings, lane.span_cap)):
+        empty_ring(lane, ring)
+    for i in range(lane.span_cap - 1, max(used, n_rings) - 1, -1):
+        span_at(lane, i).state = FREE
         span_at(lane, i).q_next = lane.free_span
         lane.free_span = i
         lane.n_free += 1
+    if lane.n_free < SPAN_ROOM:
+        lane.need |= _SPANS
 
 
 @njit(internal=True)
 def regroup(lane):  # type: ignore[no-untyped-def]
-    """Find the first leaf of every group again, after their number has changed."""
+    """Let the loop look at all groups again, after their number has changed."""
     for group in range(lane.groups):
-        rescan(lane, group)
+        group_at(lane, group).stale = 1
 
 
 @njit(internal=True)
@@ -67,15 +74,12 @@ def _fill_cache(plan, lane, service, start_s):  # type: ignore[no-untyped-def]
 def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
     """Bring a zeroed run to its start; its head, modulations, changes and streams are filled in already."""
     lane.now = plan.start_s
-    lane.first_replica_leaf = 3 + plan.n_rings
+    lane.first_replica_leaf = FIRST_RING + plan.n_rings
     lane.free_span = -1
     free_spans(lane, 0)
     for i in range(lane.groups * FAN):
         leaf_at(lane, i).time = NEVER
     regroup(lane)
-    for i in range(plan.n_rings):
-        ring_at(lane, i).head = -1
-        ring_at(lane, i).tail = -1
     for service in range(plan.n_services):
         fleet = fleet_at(lane, service)
         fleet.last = -1

@@ -12,6 +12,9 @@ NOTHING, WALK, FINISH, SEND, FAILED, ARRIVE, REPLY = np.arange(7)
 #: Callers that are no spans: the client, and nobody (the caller has given up).
 CLIENT, NOBODY = -1, -2
 
+#: State of a record that is no span.
+RING_END = -2
+
 #: States of a span.
 FREE, OUT, QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BACK, UNSENT = -1, 0, 1, 2, 3, 4, 5, 6, 7
 
