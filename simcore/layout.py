@@ -131,8 +131,8 @@ SPAN = np.dtype(
 HEAP = np.dtype([("time", "f8"), ("key", "u8"), ("kind", "i8"), ("span", "i8")], align=True)
 JOB = np.dtype([("end", "f8"), ("key", "u8"), ("span", "i8")], align=True)  # end: in virtual time
 LEAF = np.dtype([("time", "f8")], align=True)
-#: The first of eight leaves, whether another has the same time, and whether one has changed since.
-GROUP = np.dtype([("time", "f8"), ("leaf", "i8"), ("tied", "i8"), ("stale", "i8")], align=True)
+#: The first of eight leaves, and whether another has the same time.
+GROUP = np.dtype([("time", "f8"), ("leaf", "i8"), ("tied", "i8")], align=True)
 #: A fault, an action, or an event of a replica: ``index`` is the change, the action or the replica.
 CONTROL = np.dtype(
     [

@@ -176,7 +176,7 @@ def select(x, lo, hi, k):  # type: ignore[no-untyped-def]
             left = n
     for i in range(left + _ONE, right):
         value = x[i]
-        j = i
+        j = np.uint64(i)
         while j > left and x[j - _ONE] > value:
             x[j] = x[j - _ONE]
             j -= _ONE

@@ -2,8 +2,8 @@
 
 Sources (leaves): 0 the heap of span entries, 1 the control heap (faults, actions, replicas), 2 the
 arrival streams, then a ring per constant time-out, then the replicas' processor-sharing completions. A timer
-ring's leaf may be early (a lower bound): cancelling a timer does not touch it. Every group knows its first leaf
-until one of its leaves changes; the loop looks at such a group once per event, however many leaves have changed.
+ring's leaf may be early (a lower bound): cancelling a timer does not touch it. Every group knows its first leaf,
+so an event looks at the groups only, and a leaf that changes looks at its group only if it was the first.
 """
 
 import numpy as np
@@ -67,7 +67,7 @@ def _first_of_equals(lane, group, time):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(inline=True, internal=True)
+@njit(internal=True)
 def rescan(lane, group):  # type: ignore[no-untyped-def]
     """Find the first leaf of a group again; without branches, since nobody can predict which it is."""
     at = group * FAN
@@ -100,39 +100,33 @@ def rescan(lane, group):  # type: ignore[no-untyped-def]
     first.time = time
     first.leaf = best
     first.tied = equal > 1
-    first.stale = 0
 
 
 @njit(inline=True, internal=True)
 def set_leaf(lane, leaf, time):  # type: ignore[no-untyped-def]
-    """Enter the next time of a source (``NEVER`` for none).
-
-    If it may have been the first of its group, the loop looks for that again, once per event at most.
-    """
+    """Enter the next time of a source (``NEVER`` for none)."""
     leaf_at(lane, leaf).time = time
-    group = group_at(lane, leaf >> 3)
-    first, at = group.time, group.leaf
-    group.stale |= (at == leaf) | (time == first)
-    group.time = min(time, first)
-    group.leaf = leaf if time < first else at
-    group.tied &= time >= first
     if time <= lane.now:
         lane.tied = 1
+    group = group_at(lane, leaf >> 3)
+    if time < group.time:
+        group.time = time
+        group.leaf = leaf
+        group.tied = 0
+    elif group.leaf == leaf or (time == group.time and time < NEVER):
+        # at once rather than when the loop needs it: the processor does it beside the rest of the event
+        rescan(lane, leaf >> 3)
 
 
 @njit(inline=True, internal=True)
 def first_group(lane):  # type: ignore[no-untyped-def]
     """Return the group whose first leaf comes first; its record has the leaf and its time."""
-    best, tied = 0, 0
-    time = np.inf
-    for group in range(lane.groups):
+    best = 0
+    time, tied = group_at(lane, 0).time, group_at(lane, 0).tied
+    for group in range(1, lane.groups):
         here = group_at(lane, group)
-        if here.stale:
-            rescan(lane, group)
         if here.time < time:
-            best = group
-            time = here.time
-            tied = here.tied
+            best, time, tied = group, here.time, here.tied
         elif here.time == time and time < NEVER:
             tied = 1
             if _tie(lane, here.leaf, group_at(lane, best).leaf):

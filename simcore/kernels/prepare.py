@@ -5,7 +5,16 @@ import numpy as np
 from simcore.codes import Kind, Param, ReplicaState
 from simcore.jit import njit
 from simcore.kernels import cache
-from simcore.kernels.calendar import FAN, FIRST_RING, STREAM_LEAF, empty_ring, enter_control, next_stream, set_leaf
+from simcore.kernels.calendar import (
+    FAN,
+    FIRST_RING,
+    STREAM_LEAF,
+    empty_ring,
+    enter_control,
+    next_stream,
+    rescan,
+    set_leaf,
+)
 from simcore.kernels.control import add_replica, next_candidate
 from simcore.kernels.spans import FREE, SPAN_ROOM
 from simcore.layout import (
@@ -13,7 +22,6 @@ from simcore.layout import (
     Need,
     change_at,
     fleet_at,
-    group_at,
     leaf_at,
     replica_at,
     seed_at,
@@ -46,9 +54,9 @@ def free_spans(lane, used):  # type: ignore[no-untyped-def]
 
 @njit(internal=True)
 def regroup(lane):  # type: ignore[no-untyped-def]
-    """Let the loop look at all groups again, after their number has changed."""
+    """Find the first leaf of every group again, after their number has changed."""
     for group in range(lane.groups):
-        group_at(lane, group).stale = 1
+        rescan(lane, group)
 
 
 @njit(internal=True)
