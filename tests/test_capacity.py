@@ -9,7 +9,7 @@ from simcore.codes import ActionCode, Down, Event, Status
 from simcore.engines.api import EngineAction, RunInputs
 from simcore.engines.batch import BatchSession, Capacity
 from simcore.errors import CapacityError, InputError
-from simcore.kernels.spans import BACK, DELAYED, FREE, NOBODY, ON_CPU, OUT, QUEUED, RESERVED, UNSENT, WAITING
+from simcore.kernels.spans import BACK, DELAYED, FREE, NOBODY, ON_CPU, OUT, QUEUED, RESERVED, RING_END, UNSENT, WAITING
 from simcore.model.scenario import Scenario
 from simcore.streams import run_key
 from tests.shop import END_S, EVERY, act, lane_of, logs_of, play, runs, shop, windows_of
@@ -174,16 +174,28 @@ def _chain(first: int, following: npt.NDArray[np.int64], most: int) -> list[int]
     return members
 
 
+def _around(end: int, following: npt.NDArray[np.int64], most: int) -> list[int]:
+    """Return the members of a circular list but its end; stops at one more than there may be."""
+    members: list[int] = []
+    at = int(following[end])
+    while at != end and len(members) <= most:
+        members.append(at)
+        at = int(following[at])
+    return members
+
+
 def assert_consistent(session: BatchSession, run: int) -> None:
     """Check every count and list of a run against its span records."""
     lane, part = lane_of(session, run), session._arenas.part
     spans = part(run, "spans")
     state, cap = spans["state"], len(spans)
-    live = state != FREE
+    n_rings = int(session._plan.head["n_rings"][0])
+    assert np.flatnonzero(state == RING_END).tolist() == list(range(n_rings))
+    live = (state != FREE) & (state != RING_END)
     assert lane["span_cap"] == cap
-    assert lane["n_free"] + live.sum() == cap
+    assert lane["n_free"] + live.sum() + n_rings == cap
     free = _chain(int(lane["free_span"]), spans["q_next"], cap)
-    assert sorted(free) == np.flatnonzero(~live).tolist()
+    assert sorted(free) == np.flatnonzero(state == FREE).tolist()
 
     heap = part(run, "heap")[: lane["n_heap"]]
     assert sorted(heap["span"]) == np.flatnonzero(live & (spans["heap_at"] >= 0)).tolist()
@@ -192,11 +204,11 @@ def assert_consistent(session: BatchSession, run: int) -> None:
     assert all(entries[(i - 1) // 2] < entries[i] for i in range(1, len(entries)))
 
     armed = 0
-    for number, ring in enumerate(part(run, "rings")):
-        members = _chain(int(ring["head"]), spans["t_next"], cap)
+    for ring in range(n_rings):
+        members = _around(ring, spans["t_next"], cap)
         armed += len(members)
-        assert set(spans["ring"][members]) <= {number}
-        assert ring["tail"] == (members[-1] if members else -1)
+        assert set(spans["ring"][members]) <= {ring}
+        assert _around(ring, spans["t_prev"], cap) == members[::-1]
         timers = [(spans["expires"][s], spans["key"][s]) for s in members]
         assert timers == sorted(timers)
     assert armed == np.count_nonzero(live & (spans["ring"] >= 0))
@@ -263,7 +275,7 @@ def test_idle_systems_hold_no_spans() -> None:
     session.advance(END_S)
     for run in range(3):
         lane = lane_of(session, run)
-        assert lane["n_free"] == lane["span_cap"]
+        assert lane["n_free"] == lane["span_cap"] - session._plan.head["n_rings"][0]
         assert lane["n_heap"] == 0
         assert session.observe().totals[run, -1].sum() == 0
         assert_consistent(session, run)

@@ -13,6 +13,7 @@ from simcore.kernels.calendar import (
     control_is_short,
     disarm,
     first_group,
+    first_timer,
     leave,
     log_room,
     next_stream,
@@ -37,7 +38,6 @@ from simcore.layout import (
     group_at,
     heap_at,
     replica_at,
-    ring_at,
     service_at,
     span_at,
     step_at,
@@ -211,8 +211,8 @@ def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
 @njit(internal=True)
 def _count_overdue(plan, lane, edge):  # type: ignore[no-untyped-def]
     """Count roots that are past the latency objective and unanswered as bad, in the window in which they became so."""
-    s = ring_at(lane, 0).head
-    while s >= 0 and span_at(lane, s).sent + plan.latency_s < edge:
+    s = first_timer(lane, 0)
+    while s != 0 and span_at(lane, s).sent + plan.latency_s < edge:
         if span_at(lane, s).counted == 0:
             span_at(lane, s).counted = 1
             tally_at(lane, plan.n_services).bad += 1
@@ -322,12 +322,13 @@ def advance_run(plan, lane, windows, cores, area, metrics, totals, replicas, mar
             # without room for it the entry waits, and counts when it runs
             lane.events -= not _on_control(plan, lane, now)
         else:
-            s = ring_at(lane, leaf - FIRST_RING).head
-            if s >= 0 and span_at(lane, s).expires <= now:
+            ring = leaf - FIRST_RING
+            s = first_timer(lane, ring)
+            if s != ring and span_at(lane, s).expires <= now:
                 disarm(lane, s)
                 todo, s, status = on_timeout(plan, lane, s, now)
-            s2 = ring_at(lane, leaf - FIRST_RING).head
-            set_leaf(lane, leaf, span_at(lane, s2).expires if s2 >= 0 else NEVER)
+            s2 = first_timer(lane, ring)
+            set_leaf(lane, leaf, span_at(lane, s2).expires if s2 != ring else NEVER)
         # in the order in which one usually leads to the next, so that the branches can be foreseen
         while todo != NOTHING:
             if todo == WALK:
