@@ -17,21 +17,23 @@ class Kind(IntEnum):
 
     FAULT = 1  #: a modulation changes its value
     ACTION = 2  #: an action takes effect
-    REPLICA = 3  #: a replica is killed, comes up, crashes, or ends its drain
-    PROBE = 4  #: a service's health checks
-    CPU = 5  #: the processor-sharing job of a span completes
-    DELAY = 6  #: a delay step of a span ends
-    REPLY = 7  #: a reply reaches the caller
-    CANCEL = 8  #: an abandoned attempt is told to stop
-    GRANT = 9  #: a reserved thread is handed to a queued span
-    LOCK = 10  #: a lock is handed to a waiting span
-    POOL = 11  #: a connection is handed to a waiting attempt
-    ARRIVE = 12  #: a span reaches a replica
-    ROOT = 13  #: the workload offers a request
-    RETRY = 14  #: a back-off ends
-    HEDGE = 15  #: an attempt has taken so long that another one is sent beside it
-    POOL_TIMEOUT = 16  #: an attempt has waited too long for a connection
-    TIMEOUT = 17  #: a caller gives up on an attempt
+    AUTOSCALE = 3  #: a service's autoscaler acts on the window just closed
+    REPLICA = 4  #: a replica is killed, comes up, crashes, or ends its drain
+    PROBE = 5  #: a service's health checks
+    CPU = 6  #: the processor-sharing job of a span completes
+    DELAY = 7  #: a delay step of a span ends
+    REPLY = 8  #: a reply reaches the caller
+    CANCEL = 9  #: an abandoned attempt is told to stop
+    GRANT = 10  #: a reserved thread is handed to a queued span
+    LOCK = 11  #: a lock is handed to a waiting span
+    FLIGHT = 12  #: a span gets the value that another one has fetched
+    POOL = 13  #: a connection is handed to a waiting attempt
+    ARRIVE = 14  #: a span reaches a replica
+    ROOT = 15  #: the workload offers a request
+    RETRY = 16  #: a back-off ends
+    HEDGE = 17  #: an attempt has taken so long that another one is sent beside it
+    POOL_TIMEOUT = 18  #: an attempt has waited too long for a connection
+    TIMEOUT = 19  #: a caller gives up on an attempt
 
 
 class Event(IntEnum):
@@ -70,6 +72,8 @@ class Event(IntEnum):
     DROPPED = 31  #: a queued span is thrown out; aux = replica id
     BREAKER = 32  #: span = the calling replica's id; aux = 4 * call site + state
     COLLECTION = 33  #: garbage collection begins; span = replica id; aux = bytes of garbage
+    JOINED = 34  #: a span waits for another one to fetch the same cache key; aux = cache key
+    SCALED = 35  #: the autoscaler acts; span = service, aux = replicas added (negative: taken away)
 
 
 class Status(IntEnum):

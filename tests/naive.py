@@ -143,7 +143,7 @@ def close_window(
             Metric.RETRIES: count[Tally.RETRIES],
         }
         if row < system:
-            busy, up, in_flight, queue, memory, replicas = area[row]
+            busy, up, in_flight, queue, memory, replicas, waiting = area[row]
             lookups = count[Tally.HITS] + count[Tally.MISSES]
             values |= {
                 Metric.CPU_UTIL: busy / (up * cores[row]) if up else math.nan,
@@ -152,6 +152,8 @@ def close_window(
                 Metric.QUEUE_LENGTH: queue / step_s,
                 Metric.HIT_RATIO: count[Tally.HITS] / lookups if lookups else math.nan,
                 Metric.REPLICAS_UP: replicas,
+                Metric.POOL_WAITING: waiting / step_s,
+                Metric.DENIED: count[Tally.DENIED],
             }
         for metric, value in values.items():
             metrics[row, metric] = value

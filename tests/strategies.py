@@ -20,8 +20,9 @@ _ATTEMPTS = 1500
 #: Requests of one run.
 _REQUESTS = 400
 
-#: Which groups of mechanics are drawn: how calls are made, how replicas work, what further changes there are.
-FEATURES = frozenset({"calls", "replicas", "changes"})
+#: Which groups of mechanics are drawn: how calls are made, how replicas work, what further changes there are,
+#: what caches can do beyond a lookup, how load comes and capacity follows.
+FEATURES = frozenset({"calls", "replicas", "changes", "caches", "load"})
 
 _OPERATIONS = ("get", "put")
 _FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 3.0)
@@ -153,6 +154,9 @@ def _step(draw: Draw, targets: list[str], caches: list[str], room: int, locked: 
         return {"call": _call(draw, pick(draw, *targets))}
     cached = _call(draw, pick(draw, *caches))
     cached["keys"] = {"count": pick(draw, 1, 3, 8), "zipf": pick(draw, 0.0, 1.0, 2.5)}
+    if "caches" in FEATURES:
+        cached["keys"] |= {"absent": pick(draw, 0.0, 0.0, 0.5), "replicated": pick(draw, 0, 0, 1, 4)}
+        cached["coalesce"] = draw(st.booleans())
     cached["steps"] = [_step(draw, targets, caches, room - 1, locked) for _ in range(pick(draw, 0, 1, 2))]
     return {"cached": cached}
 
@@ -210,6 +214,13 @@ def _replica_mechanics(draw: Draw) -> dict[str, Any]:
     }
 
 
+def _cache(draw: Draw) -> dict[str, Any]:
+    shard = {"slots": pick(draw, 1, 2, 4), "ttl_s": pick(draw, 0.125, 0.5, 3.0)}
+    if "caches" in FEATURES:
+        shard |= {"negative_ttl_s": pick(draw, None, 0.25, 2.0), "copies": pick(draw, 1, 2, 3)}
+    return shard
+
+
 def _service(draw: Draw, programs: dict[str, Any], cache: bool) -> dict[str, Any]:
     initial = pick(draw, 1, 1, 2, 3)
     balancers = ["round_robin", "least_outstanding"] + ["random", "power_of_two"] * ("replicas" in FEATURES)
@@ -229,7 +240,17 @@ def _service(draw: Draw, programs: dict[str, Any], cache: bool) -> dict[str, Any
             "limit_bytes": pick(draw, 119, 140, 400, 10**6, 10**6, 10**6),
             "leak_bytes": pick(draw, 0, 0, 1, 7),
         },
-        "cache": {"slots": pick(draw, 1, 2, 4), "ttl_s": pick(draw, 0.125, 0.5, 3.0)} if cache else None,
+        "cache": _cache(draw) if cache else None,
+        "autoscaler": _maybe(
+            draw,
+            "load",
+            {
+                "target": pick(draw, 0.2, 0.6, 1.0),
+                "tolerance": pick(draw, 0.0, 0.1),
+                "every_steps": pick(draw, 1, 2),
+                "stabilisation_steps": pick(draw, 1, 2, 4),
+            },
+        ),
         "operations": programs,
     }
 
@@ -276,12 +297,27 @@ def _services(draw: Draw) -> tuple[dict[str, Any], dict[str, int]]:
     return {name: services[name] for name in order}, weights
 
 
+def _load(draw: Draw, most: int, span_s: float) -> dict[str, Any]:
+    """Draw users who wait and think, and a recorded series of rates; at most so many requests in so many seconds."""
+    if "load" not in FEATURES:
+        return {}
+    think_s = pick(draw, 0.25, 0.5, 1.0)
+    users = max(1, min(8, int(most * think_s / (2.0 * span_s))))
+    closed = {"users": draw(st.integers(1, users)), "think": _amount(draw, think_s)}
+    times = sorted({pick(draw, -1.0, 0.0, 0.7, 1.0, 2.5) for _ in range(3)})
+    return {
+        "closed": pick(draw, None, None, closed),
+        "series": [{"time_s": t, "factor": pick(draw, 0.0, 0.5, 1.0)} for t in times[:-1]]
+        + [{"time_s": times[-1], "factor": pick(draw, 0.5, 1.0)}],
+    }
+
+
 def _workload(draw: Draw, weights: dict[str, int], span_s: float) -> dict[str, Any]:
     names = list(weights)
     chosen = draw(st.lists(st.sampled_from(names), max_size=1)) + [names[-1]]
     most = min(_REQUESTS, max(8, _ATTEMPTS // max(weights[name] for name in chosen)))
     fitting = [rate for rate in (1.0, 2.0, 4.0, 8.0, 13.0, 16.0, 32.0, 64.0) if rate * span_s <= most]
-    return {
+    return _load(draw, most, span_s) | {
         "rate_rps": pick(draw, *(fitting[-3:] or [1.0])),
         "entries": [
             {
@@ -294,7 +330,7 @@ def _workload(draw: Draw, weights: dict[str, int], span_s: float) -> dict[str, A
         "deadline_s": pick(draw, None, None, 0.25, 1.0) if "calls" in FEATURES else None,
         "timeout_s": pick(draw, 0.25, 0.5, 3.0),
         "arrivals": pick(draw, "grid", "grid", "poisson"),
-        "shape": pick(draw, "constant", "constant", "sinusoidal", "step", "burst"),
+        "shape": pick(draw, "constant", "constant", "sinusoidal", "step", "burst", *["series"] * ("load" in FEATURES)),
         "amplitude": pick(draw, 0.0, 0.5, 1.0),
         "period_s": pick(draw, 2.0, 5.3),
         "factor": pick(draw, 0.0, 0.5, 2.0),

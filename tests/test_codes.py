@@ -35,12 +35,15 @@ def test_kinds_are_numbered_in_the_order_of_the_calendars_table() -> None:
     ]
     assert sorted(named[2:]) == sorted(kind.name for kind in Kind)
     assert [kind.name for kind in Kind] == [
-        "FAULT", "ACTION", "REPLICA", "CPU", "DELAY", "REPLY", "GRANT", "ARRIVE", "ROOT", "RETRY", "TIMEOUT",
+        "FAULT", "ACTION", "AUTOSCALE", "REPLICA", "PROBE", "CPU", "DELAY", "REPLY", "CANCEL", "GRANT", "LOCK",
+        "FLIGHT", "POOL", "ARRIVE", "ROOT", "RETRY", "HEDGE", "POOL_TIMEOUT", "TIMEOUT",
     ]  # fmt: skip
 
 
-def test_parameters_up_to_timeout_are_factors() -> None:
-    assert {param for param in Param if NEUTRAL[param] == 1.0} == {param for param in Param if param <= Param.TIMEOUT}
+def test_what_scales_is_neutral_at_one_and_what_adds_at_zero() -> None:
+    later = {Param.HOLD, Param.POOL, Param.EDGE_DELAY}
+    assert {param for param in Param if NEUTRAL[param] == 1.0} == {p for p in Param if p <= Param.TIMEOUT} | later
+    assert {param for param in Param if NEUTRAL[param] == 0.0} == {p for p in Param if p > Param.TIMEOUT} - later
 
 
 def test_a_row_of_the_log_has_its_32_bytes_and_room_for_every_code() -> None:

@@ -86,7 +86,7 @@ def check_actions(actions: Sequence[EngineAction], n_runs: int, n_services: int,
             raise InputError(f"an action's run must be in 0 .. {n_runs - 1}, got {action.run}")
         if not now_s <= action.at_s < math.inf:
             raise InputError(f"an action's at_s must not lie before {now_s} s, got {action.at_s}")
-        somewhere = action.code not in (ActionCode.NOOP, ActionCode.LIMIT_TRAFFIC)
+        somewhere = action.code not in (ActionCode.NOOP, ActionCode.LIMIT_TRAFFIC, ActionCode.ESCALATE)
         if somewhere and not 0 <= action.service < n_services:
             raise InputError(f"an action's service must be in 0 .. {n_services - 1}, got {action.service}")
 

@@ -131,6 +131,10 @@ class Keys(Spec):
 
     count: Annotated[int, Field(ge=1, le=1_000_000)]
     zipf: Annotated[float, Field(ge=0, le=5)] = 1.0
+    absent: Fraction = 0.0
+    """Share of the keys that do not exist: looking them up costs the inner steps, and finds nothing to cache."""
+    replicated: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """So many of the most popular keys live on several replicas of the cache (its ``copies``)."""
 
 
 class Cached(Call):
@@ -141,6 +145,8 @@ class Cached(Call):
     """
 
     keys: Keys
+    coalesce: bool = False
+    """Whether concurrent misses of a key at one replica run the inner steps once."""
     steps: Annotated[list["Step"], Field(max_length=64)] = []
 
 
@@ -250,6 +256,10 @@ class Cache(Spec):
     """Entries per replica."""
     ttl_s: Positive = 300.0
     """Counted from the fill, tested at lookup: an entry is live while now < fill + ttl."""
+    negative_ttl_s: Positive | None = None
+    """How long it is remembered that a key does not exist; None: it is not."""
+    copies: Annotated[int, Field(ge=1, le=200)] = 2
+    """Replicas that hold a replicated key."""
 
 
 class Replicas(Spec):
@@ -317,6 +327,17 @@ class Health(Spec):
     """Passed checks in a row that bring it back."""
 
 
+class Autoscaler(Spec):
+    """Horizontal autoscaling by CPU utilisation, within the service's ``replicas``."""
+
+    target: Annotated[float, Field(gt=0, le=1)] = 0.6
+    tolerance: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """No change while utilisation / target is this close to 1."""
+    every_steps: Annotated[int, Field(ge=1, le=1000)] = 3
+    stabilisation_steps: Annotated[int, Field(ge=1, le=1000)] = 60
+    """It scales down to the largest wish of so many steps."""
+
+
 class Service(Spec):
     """Replicas behind a load balancer."""
 
@@ -341,6 +362,7 @@ class Service(Spec):
     """Without health checks the balancer knows at once which replicas are up."""
     warmup: Warmup | None = None
     gc: Collector | None = None
+    autoscaler: Autoscaler | None = None
     startup_s: NonNegative = 5.0
     drain_s: NonNegative = 10.0
     """Longest time a draining replica may finish its work."""
@@ -382,8 +404,22 @@ class Entry(Spec):
     """0 is the most important; services may shed the others."""
 
 
+class Closed(Spec):
+    """Users who wait for an answer, think, and send their next request."""
+
+    users: Annotated[int, Field(ge=1, le=100_000)]
+    think: Demand
+
+
+class Point(Spec):
+    """From an instant on, the rate is a multiple of ``rate_rps``."""
+
+    time_s: float
+    factor: Annotated[float, Field(ge=0, le=100)]
+
+
 class Workload(Spec):
-    """Open arrivals at the system's border."""
+    """Arrivals at the system's border: open, or of a number of users."""
 
     rate_rps: Positive
     entries: Annotated[list[Entry], Field(min_length=1, max_length=64)]
@@ -393,7 +429,13 @@ class Workload(Spec):
     """Passed down with every request: nothing is begun for it after its arrival + deadline."""
     arrivals: Literal["poisson", "grid"] = "poisson"
     """``grid``: one arrival every 1 / peak rate, thinned like the Poisson stream."""
-    shape: Literal["constant", "sinusoidal", "step", "burst"] = "constant"
+    closed: Closed | None = None
+    """Users instead of an open stream; ``rate_rps`` then only sizes faults and J."""
+    shape: Literal["constant", "sinusoidal", "step", "burst", "series"] = "constant"
+    series: Annotated[list[Point], Field(max_length=100_000)] = []
+    """Series only: the factor holds from its time to the next point's; times increase."""
+    series_csv: str | None = None
+    """Series only, instead of ``series``: a CSV file beside the scenario with columns ``time_s`` and ``rate_rps``."""
     amplitude: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Sinusoidal only: relative swing."""
     period_s: Positive = 1200.0

@@ -37,14 +37,14 @@ def amount(spec: Demand, key: np.uint64, step: int, purpose: Purpose) -> float:
     return float(draw(_DIST[spec.dist], spec.mean_s, shape, key, step, int(purpose)))
 
 
-def chance(key: np.uint64, purpose: Purpose, step: int = BORDER) -> float:
+def chance(key: np.uint64, purpose: Purpose, step: int = BORDER, sub: int = 0) -> float:
     """Return the uniform that decides something about a span, by default outside the steps of its operation."""
-    return float(uniform(key, _index_of(step, purpose)))
+    return float(uniform(key, _index_of(step, purpose, sub)))
 
 
 @functools.cache
-def _index_of(step: int, purpose: Purpose) -> np.uint64:
-    return np.uint64(draw_index(step, int(purpose)))
+def _index_of(step: int, purpose: Purpose, sub: int) -> np.uint64:
+    return np.uint64(draw_index(step, int(purpose))) + np.uint64(sub)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,21 @@ __all__ = ["KeySpace", "Popularity", "Shard", "owner_of"]
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from simcore.codes import CACHE_SALT
+from simcore.codes import CACHE_SALT, ReplicaState
 from simcore.model.popularity import alias_table
 from simcore.model.scenario import CachedStep, Scenario
 from simcore.samplers import popularity
 from simcore.streams import keyed, uniform
+
+if TYPE_CHECKING:
+    from simcore.reference.replica import ServiceState
 
 #: Index ranges of a run's keys (model.md: caches, faults).
 WARM_INDEX = 2**40
@@ -126,19 +129,32 @@ class KeySpace:
 
     def warm(self, service: str, replicas: Sequence[OwnerT], run_key: np.uint64, t0: float, ttl_s: float) -> None:
         """Fill the shards with the most popular keys, these being the most recent."""
+        for replica, keys in self._shares(service, replicas):
+            for key in keys:
+                u = uniform(keyed(run_key, WARM_INDEX + key), np.uint64(0))
+                replica.shard.fill(key, t0 + ttl_s * u)
+
+    def load(self, service: "ServiceState", now: float) -> None:
+        """Load the most popular keys into the replicas of a cache that are up."""
+        if service.spec.cache is None:
+            return
+        for replica, keys in self._shares(service.name, service.eligible()):
+            if replica.state is ReplicaState.UP:
+                for key in keys:
+                    replica.shard.fill(key, now + service.spec.cache.ttl_s)
+
+    def _shares(self, service: str, replicas: Sequence[OwnerT]) -> Iterator[tuple[OwnerT, list[int]]]:
+        """Yield the most popular keys that each replica owns and has room for, the least popular first."""
         chosen: dict[int, list[int]] = {replica.number: [] for replica in replicas}
-        room = {replica.number: replica.shard.slots for replica in replicas}
         n_open = len(replicas)
         for key in self.by_rank(service):
             if n_open == 0:
                 break
             owner = owner_of(key, replicas)
             assert owner is not None
-            if room[owner.number] > 0:
-                chosen[owner.number].append(key)
-                room[owner.number] -= 1
-                n_open -= room[owner.number] == 0
+            keys = chosen[owner.number]
+            if len(keys) < owner.shard.slots:
+                keys.append(key)
+                n_open -= len(keys) == owner.shard.slots
         for replica in replicas:
-            for key in reversed(chosen[replica.number]):
-                u = uniform(keyed(run_key, WARM_INDEX + key), np.uint64(0))
-                replica.shard.fill(key, t0 + ttl_s * u)
+            yield replica, chosen[replica.number][::-1]

@@ -16,6 +16,13 @@ from simcore.reference.threads import Threads
 from simcore.reference.workload import Workload
 from simcore.reference.world import Influence, World
 
+#: What lives in these places ends with the action on its service.
+ENDED = {
+    ActionCode.RAISE_LIMIT: Place.QUOTA,
+    ActionCode.ROTATE: Place.CREDENTIAL,
+    ActionCode.FAILOVER: Place.NODE,
+}
+
 
 class Changes:
     """Faults and actions of a run."""
@@ -40,6 +47,8 @@ class Changes:
         world, influence = self._world, self._world.influences[change.modulation]
         target = influence.modulation
         world.ledger.log(NO_REQUEST, influence.index, Event.FAULT_CHANGE, number)
+        if influence.over:
+            return
         influence.value = change.value
         begins = not influence.begun
         if begins:
@@ -90,6 +99,8 @@ class Changes:
         world.ledger.log(NO_REQUEST, number, Event.ACTION_DONE, action.code)
         if action.code is ActionCode.LIMIT_TRAFFIC:
             world.admitted = action.amount
+        elif action.code is ActionCode.ESCALATE:
+            self._repair_everything()
         elif action.code is not ActionCode.NOOP:
             self._act_on(world.services[action.service], action)
 
@@ -103,6 +114,8 @@ class Changes:
         elif action.code is ActionCode.CLEAR_CACHE:
             for replica in service.replicas:
                 replica.shard.clear()
+        elif action.code is ActionCode.WARM_CACHE:
+            self._world.keys.load(service, self._world.calendar.now)
         elif action.code is ActionCode.CLEAR_QUEUE:
             self._threads.clear_queues(service)
         elif action.code in (ActionCode.QUARANTINE, ActionCode.RELEASE):
@@ -111,13 +124,19 @@ class Changes:
                     replica.quarantined = action.code is ActionCode.QUARANTINE
         elif action.code is ActionCode.ROLLBACK:
             self._roll_back(service)
+        elif action.code in ENDED:
+            self._end(service, ENDED[action.code])
+            if action.code is ActionCode.FAILOVER:
+                self._lifecycle.restart_at_once(service)
         else:
             self._act_on_calls(service, action)
 
     @staticmethod
     def _act_on_calls(service: ServiceState, action: EngineAction) -> None:
         """Change how a service calls or is called."""
-        if action.code is ActionCode.RETRY_BUDGET:
+        if action.code is ActionCode.DEGRADE:
+            service.degraded = action.amount > 0.0
+        elif action.code is ActionCode.RETRY_BUDGET:
             service.retry_fraction = action.amount
         elif action.code in (ActionCode.OPEN_BREAKER, ActionCode.CLOSE_BREAKER):
             service.shut_off = action.code is ActionCode.OPEN_BREAKER
@@ -129,14 +148,27 @@ class Changes:
     def _roll_back(self, service: ServiceState) -> None:
         """Return to the version and the configuration before."""
         for influence in self._world.influences:
-            if influence.home != service.index or not influence.begun:
-                continue
-            if influence.modulation.place is Place.VERSION and influence.bad_to < 0:
+            versioned = influence.modulation.place is Place.VERSION
+            if versioned and influence.home == service.index and influence.begun and influence.bad_to < 0:
                 influence.bad_to = service.version
-            if influence.modulation.place is Place.CONFIG:
-                influence.over = True
-        self._recompute(service)
+        self._end(service, Place.CONFIG)
         if len(service.versions) > 1:
             service.versions.pop()
         service.version = service.versions[-1]
         self._lifecycle.rolling_restart(service)
+
+    def _end(self, service: ServiceState, place: Place) -> None:
+        """End whatever has begun in a place of a service, since the place is replaced."""
+        for influence in self._world.influences:
+            if influence.begun and influence.home == service.index and influence.modulation.place is place:
+                influence.over = True
+        self._recompute(service)
+
+    def _repair_everything(self) -> None:
+        """End whatever has begun, wherever it lives."""
+        for influence in self._world.influences:
+            if influence.begun:
+                influence.over = True
+                influence.value = 0.0
+        for service in self._world.services:
+            self._recompute(service)

@@ -52,6 +52,11 @@ class Lifecycle:
         for i, replica in enumerate(service.present()):
             self._enter(replica, now + i * (service.spec.startup_s + 1.0), self._restart)
 
+    def restart_at_once(self, service: ServiceState) -> None:
+        """Restart all replicas of a service in one go."""
+        for replica in service.present():
+            self._restart(replica, replica.incarnation)
+
     def add(self, service: ServiceState) -> None:
         """Start one more replica."""
         self._begin(self._world.new_replica(service), service.spec.startup_s)

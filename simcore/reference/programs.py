@@ -7,7 +7,7 @@ from typing import Any
 
 from simpy.events import Event as SimpyEvent
 
-from simcore.codes import Event, Kind, Purpose, Status
+from simcore.codes import Event, Kind, Param, Purpose, Status
 from simcore.model.scenario import (
     CachedStep,
     Call,
@@ -31,8 +31,15 @@ Waiting = Generator[SimpyEvent, Any, None]
 Walking = Generator[SimpyEvent, Any, Status]
 
 
+def left_out(call: Call, step: Numbered, span: Span, replica: Replica) -> bool:
+    """Return whether a span does without a call: its service is degraded, or the call's probability says so."""
+    if replica.service.degraded and not call.required:
+        return True
+    return skipped(call, step, span)
+
+
 def skipped(call: Call, step: Numbered, span: Span) -> bool:
-    """Return whether a span leaves a call out, by its probability."""
+    """Return whether a span leaves a step out by the probability of its call."""
     if call.probability >= 1.0:
         return False
     return chance(span.key, Purpose.CHOICE, step.step) >= call.probability
@@ -69,7 +76,7 @@ class Programs:
             elif isinstance(spec, DelayStep):
                 yield from self._pause(span, replica, step, spec)
             elif isinstance(spec, CallStep):
-                if not skipped(spec.call, step, span):
+                if not left_out(spec.call, step, span, replica):
                     winner = yield from self._wait(span, self._call(span, step))
                     status = Status.DEPENDENCY if winner is None and spec.call.required else Status.OK
             elif isinstance(spec, CachedStep):
@@ -78,7 +85,7 @@ class Programs:
             elif isinstance(spec, LockStep):
                 status = yield from self._exclude(span, replica, step, spec)
             else:
-                status = yield from self._fan_out(span, step, spec)
+                status = yield from self._fan_out(span, replica, step, spec)
             if status is not Status.OK:
                 return status
         return Status.OK
@@ -118,10 +125,10 @@ class Programs:
             span.unlock()
         return status
 
-    def _fan_out(self, span: Span, step: Numbered, spec: ParallelStep) -> Walking:
+    def _fan_out(self, span: Span, replica: Replica, step: Numbered, spec: ParallelStep) -> Walking:
         """Make several calls at once and join them."""
         branches = zip(step.inner, spec.parallel.branches, strict=True)
-        calls = [self._call(span, branch) for branch, call in branches if not skipped(call, branch, span)]
+        calls = [self._call(span, branch) for branch, call in branches if not left_out(call, branch, span, replica)]
         if not calls:
             return Status.OK
         succeeded = yield from self._wait(span, Join(self._world.calendar, calls, spec.parallel.fail_fast))
@@ -129,8 +136,7 @@ class Programs:
 
     def _read(self, span: Span, replica: Replica, step: Numbered, spec: CachedStep) -> Walking:
         """Read through a cache: look the key up; without an answer run the inner steps and fill it."""
-        u = chance(span.key, Purpose.POPULARITY, step.step)
-        key = self._world.keys.sites[step.site].pick(u)
+        key = self._key(span, step)
         answer = yield from self._wait(span, self._call(span, step, key))
         if answer is not None and answer.hit:
             return Status.ERROR if answer.poisoned else Status.OK
@@ -138,6 +144,24 @@ class Programs:
         if status is Status.OK:
             self._fill(span, self._sites[step.site].service, key)
         return status
+
+    def _key(self, span: Span, step: Numbered) -> int:
+        """Return the cache key that a step looks up: by popularity, or the one that everybody suddenly wants."""
+        keys = self._world.keys.sites[step.site]
+        p = self._hot_share(self._sites[step.site].service)
+        if p > 0.0 and chance(span.key, Purpose.POPULARITY, step.step, 1) < p:
+            return keys.offset
+        return keys.pick(chance(span.key, Purpose.POPULARITY, step.step))
+
+    def _hot_share(self, service: ServiceState) -> float:
+        """Return the share of the lookups of a cache that faults direct to the most popular key."""
+        share = 0.0
+        for influence in self._world.influences:
+            target = influence.modulation
+            active = influence.begun and not influence.over
+            if active and target.param is Param.HOT_KEY and target.service == service.index:
+                share = share + influence.value
+        return min(1.0, share)
 
     def _fill(self, span: Span, service: ServiceState, key: int) -> None:
         world = self._world

@@ -54,6 +54,7 @@ class ServiceState:
     versions: list[int] = field(default_factory=lambda: [0, 1])
     shut_off: bool = False  #: nobody may call it
     retry_fraction: float = 1.0  #: of the retries of its calls that may be made
+    degraded: bool = False  #: optional calls are left out
     pool_amount: float = 1.0  #: multiple of its pools' sizes
     locks: dict[str, "Lock"] = field(default_factory=dict)
 

@@ -26,7 +26,7 @@ class Influence:
     since_s: float = 0.0  #: of its first change
     bad_from: int = 0  #: version of the service at the first change
     bad_to: int = -1  #: version at the rollback that ended it, -1 while there was none
-    over: bool = False  #: a rollback undid this configuration
+    over: bool = False  #: an action has ended it for good
 
     @property
     def home(self) -> int:
@@ -41,15 +41,13 @@ class Influence:
 
     def applies(self, replica: Replica) -> bool:
         """Return whether the place at which it lives is (still) part of the replica."""
-        if not self.begun or not self.fits(replica):
+        if not self.begun or self.over or not self.fits(replica):
             return False
         place = self.modulation.place
         if place is Place.PROCESS:
             return replica.born_s <= self.since_s
         if place is Place.VERSION:
             return self.bad_from <= replica.version and (self.bad_to < 0 or replica.version <= self.bad_to)
-        if place is Place.CONFIG:
-            return not self.over
         return True
 
 
