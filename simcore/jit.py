@@ -91,6 +91,8 @@ class _Part(JITCodeLibrary):  # type: ignore[misc]
     Whatever it is linked into is optimised as a whole, so that the work would be done once more at every caller.
     """
 
+    _final_module: Any
+
     def _optimize_final_module(self) -> None:
         pass
 
@@ -118,21 +120,12 @@ class _PartCompiler(Compiler):  # type: ignore[misc]
         return super().define_pipelines()
 
 
-class _ApartCompiler(_PartCompiler):
-    """The same for a kernel whose arguments share no memory."""
-
-    def define_pipelines(self) -> Any:
-        self.state.flags.noalias = True
-        return super().define_pipelines()
-
-
 def njit(
     function: F | None = None,
     *,
     parallel: bool = False,
     inline: bool = False,
     internal: bool = False,
-    apart: bool = False,
     task: bool = False,
 ) -> Any:
     """Compile a kernel with the house's options: cached, GIL released, IEEE arithmetic as written.
@@ -148,9 +141,6 @@ def njit(
     internal
         Only other kernels call it: machine code of its own and the entries for Python and C are left out, which
         saves a third of the time to compile; calling it from Python would crash.
-    apart
-        As ``internal``; the records and arrays that it is given share no memory, so that LLVM may keep what it read
-        from one when another is written.
     task
         It is called through its address only (``simcore.threads``): the entry for Python is left out.
     """
@@ -158,7 +148,6 @@ def njit(
     def wrap(kernel: F) -> Any:
         path = Path(sys.modules[kernel.__module__].__file__ or kernel.__code__.co_filename).resolve()
         numba.config.CACHE_DIR = str(_root() / _sources_key(path))
-        compiler = _ApartCompiler if apart else _PartCompiler if internal else Compiler
         return numba.njit(
             cache=True,
             nogil=True,
@@ -166,9 +155,9 @@ def njit(
             error_model="numpy",
             parallel=parallel,
             forceinline=inline,
-            no_cpython_wrapper=internal or apart or task,
-            no_cfunc_wrapper=internal or apart,
-            pipeline_class=compiler,
+            no_cpython_wrapper=internal or task,
+            no_cfunc_wrapper=internal,
+            pipeline_class=_PartCompiler if internal else Compiler,
         )(kernel)
 
     return wrap if function is None else wrap(function)

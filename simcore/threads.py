@@ -6,6 +6,7 @@ it: five times in all. Through an address it sees a call only, and one loop serv
 
 __all__ = ["address_of", "on_threads", "task_address"]
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ def address_of(array: npt.NDArray[Any]) -> int:
     return int(array.__array_interface__["data"][0])
 
 
+@functools.cache
 def task_address(task: Any) -> int:
     """Return the address of a kernel made with ``njit(task=True)``, compiling it if need be."""
     task.compile(_TASK)

@@ -237,7 +237,7 @@ def close(plan, lane, edge, cores, area, metrics, totals, replicas, markers):  #
     tally[:, :] = 0
 
 
-@njit(apart=True)
+@njit(internal=True)
 def advance_run(plan, lane, windows, cores, area, metrics, totals, replicas, markers):  # type: ignore[no-untyped-def]
     """Advance one run to the edge of control step ``windows``.
 
