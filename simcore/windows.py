@@ -196,7 +196,7 @@ def rank_of(n, permille):  # type: ignore[no-untyped-def]
     return max(0, (n * permille + 999) // 1000 - 1)
 
 
-@njit
+@njit(internal=True)
 def _quantiles(scratch, lo, hi, out):  # type: ignore[no-untyped-def]
     n = hi - lo
     if n < MIN_SAMPLES:

@@ -1,10 +1,10 @@
-"""The event loop: one run up to an edge, and a batch of runs on threads."""
+"""The event loop: one run up to an edge."""
 
 import numpy as np
 from numba import carray
 
 from simcore.codes import BORDER, Event, Kind, Purpose, Status
-from simcore.jit import njit, pointer, prange
+from simcore.jit import njit, pointer
 from simcore.kernels.calendar import (
     CONTROL_LEAF,
     FIRST_RING,
@@ -346,33 +346,3 @@ def advance_run(plan, lane, windows, cores, area, metrics, totals, replicas, mar
             if todo == ARRIVE:
                 todo, s, status = arrive(plan, lane, s, now)
                 lane.events += todo == REPLY
-
-
-@njit(parallel=True)
-def advance_runs(plans, lanes, runs, windows, cores, area, metrics, totals, replicas, markers, needs):  # type: ignore[no-untyped-def]
-    """Advance the listed runs on threads, one thread per run.
-
-    Parameters
-    ----------
-    plans
-        (1,) PLAN.
-    lanes
-        (run,) LANE.
-    runs
-        Runs to advance.
-    windows
-        Control step at whose edge to stop.
-    cores
-        (service,) base cores of a replica.
-    area
-        (run, service, area) working memory.
-    metrics, totals, replicas, markers
-        As in ``simcore.windows.Windows``, overwritten.
-    needs
-        (run,) takes ``Need`` codes; runs that need room are to be given it and advanced again.
-    """
-    for i in prange(runs.size):
-        run = runs[i]
-        needs[run] = advance_run(
-            plans[0], lanes[run], windows, cores, area[run], metrics[run], totals[run], replicas[run], markers[run]
-        )
