@@ -27,6 +27,7 @@ from numba import prange
 from numba.core import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -120,6 +121,13 @@ class _PartCompiler(Compiler):  # type: ignore[misc]
         return super().define_pipelines()
 
 
+class _NotForPython(CPUDispatcher):  # type: ignore[misc]
+    """A kernel without an entry for Python: a call from there would jump to no address at all."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"kernel {self.__name__} has no entry for Python; call it from another kernel")
+
+
 def njit(
     function: F | None = None,
     *,
@@ -140,15 +148,15 @@ def njit(
         Tell LLVM to inline it into its callers: for helpers of a few lines and for parts of a loop with one caller.
     internal
         Only other kernels call it: machine code of its own and the entries for Python and C are left out, which
-        saves a third of the time to compile; calling it from Python would crash.
+        saves a third of the time to compile; a call from Python raises a TypeError.
     task
-        It is called through its address only (``simcore.threads``): the entry for Python is left out.
+        It is called through its address only (``simcore.threads``): the entry for Python is left out, as above.
     """
 
     def wrap(kernel: F) -> Any:
         path = Path(sys.modules[kernel.__module__].__file__ or kernel.__code__.co_filename).resolve()
         numba.config.CACHE_DIR = str(_root() / _sources_key(path))
-        return numba.njit(
+        compiled = numba.njit(
             cache=True,
             nogil=True,
             fastmath=False,
@@ -159,6 +167,9 @@ def njit(
             no_cfunc_wrapper=internal,
             pipeline_class=_PartCompiler if internal else Compiler,
         )(kernel)
+        if internal or task:
+            compiled.__class__ = _NotForPython
+        return compiled
 
     return wrap if function is None else wrap(function)
 
