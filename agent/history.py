@@ -88,7 +88,7 @@ class History:
         slot = self.step % WINDOW
         old = (self.step - DELAY) % WINDOW
         _push(
-            self.ring, slot, old, observation.fresh, quiet, observation.metrics,
+            self.ring, slot, old, observation.fresh, quiet, np.ascontiguousarray(observation.metrics),
             self._count, self.centre, self.spread, MEMORY_STEPS,
         )  # fmt: skip
 

@@ -198,7 +198,8 @@ point_at = rows_of(POINT, "points")
 #: lead a coalesced miss or wait for the one who does.
 FILL, END, UNLOCK, BOARD = 6, 7, 8, 9
 
-#: An attempt, and the span that it becomes. Free records are chained through ``q_next``.
+#: An attempt, and the span that it becomes. Free records are chained through ``q_next``. Record ``i`` below the number
+#: of timer rings is no span: it is both ends of ring ``i``, of which ring 0 is the clients'.
 SPAN = np.dtype(
     [
         ("key", "u8"), ("request", "i8"), ("priority", "i8"),
@@ -224,7 +225,8 @@ SPAN = np.dtype(
 HEAP = np.dtype([("time", "f8"), ("key", "u8"), ("kind", "i8"), ("span", "i8")], align=True)
 JOB = np.dtype([("end", "f8"), ("key", "u8"), ("span", "i8")], align=True)  # end: in virtual time
 LEAF = np.dtype([("time", "f8")], align=True)
-GROUP = np.dtype([("time", "f8"), ("leaf", "i8")], align=True)
+#: The first of eight leaves, and whether another has the same time.
+GROUP = np.dtype([("time", "f8"), ("leaf", "i8"), ("tied", "i8")], align=True)
 #: A fault, an action, or an event of a replica: ``index`` is the change, the action or the replica.
 CONTROL = np.dtype(
     [
@@ -279,7 +281,6 @@ ACTION = np.dtype([("amount", "f8"), ("code", "i8"), ("service", "i8"), ("replic
 SHARD = np.dtype([("head", "i8"), ("tail", "i8"), ("used", "i8"), ("free", "i8")], align=True)
 SLOT = np.dtype([("expiry", "f8"), ("key", "i4"), ("prev", "i4"), ("next", "i4"), ("poisoned", "i4")], align=True)
 WHERE = np.dtype([("slot", "i4")], align=True)  # of a cache key, -1: it is not there
-RING = np.dtype([("head", "i8"), ("tail", "i8")], align=True)
 STACK = np.dtype([("version", "i8")], align=True)
 #: The replicas of a service, chained through ``next``; ``last`` was round robin's choice, ``marks`` counts changes.
 FLEET = np.dtype(
@@ -320,14 +321,14 @@ LANE = np.dtype(
     [
         ("spans", "i8"), ("heap", "i8"), ("jobs", "i8"), ("replicas", "i8"), ("leaf", "i8"), ("group", "i8"),
         ("control", "i8"),
-        ("streams", "i8"), ("mods", "i8"), ("changes", "i8"), ("actions", "i8"), ("rings", "i8"), ("fleets", "i8"),
+        ("streams", "i8"), ("mods", "i8"), ("changes", "i8"), ("actions", "i8"), ("fleets", "i8"),
         ("stacks", "i8"), ("shards", "i8"), ("slots", "i8"), ("where", "i8"), ("ends", "i8"), ("scratch", "i8"),
         ("tally", "i8"), ("log", "i8"),
         ("pools", "i8"), ("breakers", "i8"), ("outcomes", "i8"), ("budgets", "i8"), ("locks", "i8"), ("wishes", "i8"),
         ("plain", "i8"),  # whether nothing in force concerns all calls: a deadline, an edge's fault, an action
         ("edges", "i8"), ("span_room", "i8"), ("log_room", "i8"), ("cancels", "i8"),
         ("now", "f8"), ("admitted", "f8"), ("phase", "f8"), ("key", "u8"), ("window", "i8"), ("events", "i8"),
-        ("crowded", "i8"), ("n_log", "i8"),
+        ("crowded", "i8"), ("tied", "i8"), ("n_log", "i8"),
         ("hot_keys", "i8"), ("degraded", "i8"),  # whether the run has a hot key, whether any service was ever degraded
         ("need", "i8"), ("log_on", "i8"), ("free_span", "i8"), ("n_free", "i8"), ("n_heap", "i8"), ("n_control", "i8"),
         ("n_replicas", "i8"), ("n_shards", "i8"), ("n_streams", "i8"), ("n_mods", "i8"), ("n_changes", "i8"),
@@ -352,7 +353,6 @@ ARRAYS: dict[str, Any] = {
     "mods": MOD,  #: (modulation,)
     "changes": CHANGE,  #: (change,)
     "actions": ACTION,  #: (action,)
-    "rings": RING,  #: (ring,) ring 0 is the clients'
     "fleets": FLEET,  #: (service,)
     "stacks": STACK,  #: (service * stack_wide,) versions
     "shards": SHARD,  #: (shard,)
@@ -389,7 +389,6 @@ stream_at = rows_of(STREAM, "streams")
 mod_at = rows_of(MOD, "mods")
 change_at = rows_of(CHANGE, "changes")
 action_at = rows_of(ACTION, "actions")
-ring_at = rows_of(RING, "rings")
 fleet_at = rows_of(FLEET, "fleets")
 stack_at = rows_of(STACK, "stacks")
 shard_at = rows_of(SHARD, "shards")

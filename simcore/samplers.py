@@ -128,7 +128,7 @@ def normal(u):  # type: ignore[no-untyped-def]
     return -value if q < 0.0 else value
 
 
-@njit
+@njit(internal=True)
 def _gamma(shape, key, index):  # type: ignore[no-untyped-def]
     """Return a gamma variate of mean ``shape`` (Marsaglia and Tsang, 2000), with numbered sub-draws."""
     boost = 1.0
@@ -183,7 +183,7 @@ _ziggurat(_WIDTH, _LIMIT, _HEIGHT)
 _BYTE, _EIGHT, _THREE = np.uint64(255), np.uint64(8), np.uint64(3)
 
 
-@njit
+@njit(internal=True)
 def _exponential_edge(key, index, layer, inside, bits):  # type: ignore[no-untyped-def]
     """Go on where the first try of ``exponential`` has failed, with numbered sub-draws."""
     sub = index
@@ -214,7 +214,7 @@ def exponential(key, index):  # type: ignore[no-untyped-def]
     return _exponential_edge(key, index, layer, False, bits)
 
 
-@njit
+@njit(internal=True)
 def _draw_shaped(dist, mean, shape, key, index):  # type: ignore[no-untyped-def]
     if dist == _LOGNORMAL:
         return mean * exp(shape * normal(uniform(key, index)) - 0.5 * shape * shape)

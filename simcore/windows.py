@@ -143,46 +143,51 @@ _A_MEM, _A_REP, _A_POOL = int(Area.MEMORY_FRAC), int(Area.REPLICAS_UP), int(Area
 _T_DENIED = int(Tally.DENIED)
 
 
+#: So many values are sorted by insertion.
+_FEW = np.uint64(4)
+_ONE = np.uint64(1)
+
+
 @njit
 def select(x, lo, hi, k):  # type: ignore[no-untyped-def]
-    """Partition x[lo:hi] in place so that x[k] has its sorted value, smaller ones before, and return it.
+    """Reorder x[lo:hi] so that x[k] has its sorted value, none greater before it, none smaller behind, and return it.
 
-    Hoare's quickselect with median of three; lo <= k < hi.
+    Quickselect with the median of three and Lomuto's partition (Edelkamp and Weiss, "BlockQuicksort", 2019), which
+    moves every value alike: whether one is below the pivot is a toss-up that no processor foresees. lo <= k < hi;
+    indices are unsigned, so that they are not checked for counting from the end.
     """
-    left, right = lo, hi - 1
-    while right - left > 16:
-        mid = (left + right) >> 1
-        if x[mid] < x[left]:
-            x[mid], x[left] = x[left], x[mid]
-        if x[right] < x[left]:
-            x[right], x[left] = x[left], x[right]
-        if x[right] < x[mid]:
-            x[right], x[mid] = x[mid], x[right]
-        pivot = x[mid]
-        i, j = left, right
-        while i <= j:
-            while x[i] < pivot:
-                i += 1
-            while pivot < x[j]:
-                j -= 1
-            if i <= j:
-                x[i], x[j] = x[j], x[i]
-                i += 1
-                j -= 1
-        if k <= j:
-            right = j
-        elif k >= i:
-            left = i
+    left, right, at = np.uint64(lo), np.uint64(hi), np.uint64(k)
+    while right - left > _FEW:
+        a, b, c = x[left], x[(left + right) >> _ONE], x[right - _ONE]
+        pivot = max(min(a, b), min(max(a, b), c))
+        n = left
+        for i in range(left, right):
+            value = x[i]
+            x[i] = x[n]
+            x[n] = value
+            n += np.uint64(value < pivot)
+        if at < n:
+            right = n
+        elif n > left:
+            left = n
         else:
-            return x[k]
-    for i in range(left + 1, right + 1):
+            # none is below the pivot: set those that equal it apart
+            for i in range(left, right):
+                value = x[i]
+                x[i] = x[n]
+                x[n] = value
+                n += np.uint64(value <= pivot)
+            if at < n:
+                return pivot
+            left = n
+    for i in range(left + _ONE, right):
         value = x[i]
-        j = i - 1
-        while j >= left and x[j] > value:
-            x[j + 1] = x[j]
-            j -= 1
-        x[j + 1] = value
-    return x[k]
+        j = np.uint64(i)
+        while j > left and x[j - _ONE] > value:
+            x[j] = x[j - _ONE]
+            j -= _ONE
+        x[j] = value
+    return x[at]
 
 
 @njit
@@ -191,7 +196,7 @@ def rank_of(n, permille):  # type: ignore[no-untyped-def]
     return max(0, (n * permille + 999) // 1000 - 1)
 
 
-@njit
+@njit(internal=True)
 def _quantiles(scratch, lo, hi, out):  # type: ignore[no-untyped-def]
     n = hi - lo
     if n < MIN_SAMPLES:

@@ -28,6 +28,7 @@ from simcore.kernels.spans import (
     QUEUED,
     READY,
     RESERVED,
+    RING_END,
     THINKING,
     UNSENT,
     WAITING,
@@ -224,16 +225,33 @@ def _chain(first: int, following: npt.NDArray[np.int64], most: int) -> list[int]
 AT_WORK = (QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BLOCKED, ENTERING, JOINED, LANDING)
 
 
+def _around(end: int, following: npt.NDArray[np.int64], most: int) -> list[int]:
+    """Return the members of a circular list but its end; stops at one more than there may be."""
+    members: list[int] = []
+    at = int(following[end])
+    while at != end and len(members) <= most:
+        members.append(at)
+        at = int(following[at])
+    return members
+
+
+def _live(state: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which records are spans: neither free nor the end of a ring."""
+    return (state != FREE) & (state != RING_END)
+
+
 def assert_consistent(session: BatchSession, run: int) -> None:
     """Check every count and list of a run against its span records."""
     lane, part = lane_of(session, run), session._arenas.part
     spans = part(run, "spans")
     state, cap = spans["state"], len(spans)
-    live = state != FREE
+    n_rings = int(session._plan.head["n_rings"][0])
+    assert np.flatnonzero(state == RING_END).tolist() == list(range(n_rings))
+    live = _live(state)
     assert lane["span_cap"] == cap
-    assert lane["n_free"] + live.sum() == cap
+    assert lane["n_free"] + live.sum() + n_rings == cap
     free = _chain(int(lane["free_span"]), spans["q_next"], cap)
-    assert sorted(free) == np.flatnonzero(~live).tolist()
+    assert sorted(free) == np.flatnonzero(state == FREE).tolist()
 
     heap = part(run, "heap")[: lane["n_heap"]]
     assert sorted(heap["span"]) == np.flatnonzero(live & (spans["heap_at"] >= 0)).tolist()
@@ -242,11 +260,11 @@ def assert_consistent(session: BatchSession, run: int) -> None:
     assert all(entries[(i - 1) // 2] < entries[i] for i in range(1, len(entries)))
 
     armed = 0
-    for number, ring in enumerate(part(run, "rings")):
-        members = _chain(int(ring["head"]), spans["t_next"], cap)
+    for ring in range(n_rings):
+        members = _around(ring, spans["t_next"], cap)
         armed += len(members)
-        assert set(spans["ring"][members]) <= {number}
-        assert ring["tail"] == (members[-1] if members else -1)
+        assert set(spans["ring"][members]) <= {ring}
+        assert _around(ring, spans["t_prev"], cap) == members[::-1]
         timers = [(spans["expires"][s], spans["key"][s]) for s in members]
         assert timers == sorted(timers)
     assert armed == np.count_nonzero(live & (spans["ring"] >= 0))
@@ -277,7 +295,7 @@ def _assert_calls_consistent(session: BatchSession, run: int) -> None:
     """Check that every attempt that is waited for is in one list, and its hedge in none."""
     spans = session._arenas.part(run, "spans")
     state, cap = spans["state"], len(spans)
-    live = (state != FREE) & (state != FLIGHT)
+    live = _live(state) & (state != FLIGHT)
     listed: list[int] = []
     for s in np.flatnonzero(live & (state == WAITING)):
         children = _chain(int(spans["child"][s]), spans["sibling"], cap)
@@ -300,7 +318,7 @@ def _assert_gates_consistent(session: BatchSession, run: int) -> None:
     spans = part(run, "spans")
     state, cap = spans["state"], len(spans)
     for number, pool in enumerate(part(run, "pools")[: int(lane["n_replicas"]) * int(head["pools_wide"])]):
-        mine = (state != FREE) & (spans["pool"] == number)
+        mine = _live(state) & (spans["pool"] == number)
         line = _chain(int(pool["head"]), spans["q_next"], cap) if mine.any() else []
         assert sorted(line) == np.flatnonzero(mine & (state == POOLED)).tolist()
         assert pool["waiting"] == len(line)
@@ -311,7 +329,7 @@ def _assert_gates_consistent(session: BatchSession, run: int) -> None:
         waiting = (state == POOLED) & (spans["pool"] // wide == at)
         assert replica["waiting"] == np.count_nonzero(waiting)
     for number, lock in enumerate(part(run, "locks")):
-        mine = (state != FREE) & (spans["lock"] == number)
+        mine = _live(state) & (spans["lock"] == number)
         line = _chain(int(lock["head"]), spans["q_next"], cap)
         assert sorted(line) == np.flatnonzero(mine & (state == BLOCKED)).tolist()
         inside = np.flatnonzero(mine & (state != BLOCKED)).tolist()
@@ -369,7 +387,7 @@ def test_idle_systems_hold_no_spans() -> None:
     session.advance(END_S)
     for run in range(3):
         lane = lane_of(session, run)
-        assert lane["n_free"] == lane["span_cap"]
+        assert lane["n_free"] == lane["span_cap"] - session._plan.head["n_rings"][0]
         assert lane["n_heap"] == 0
         assert session.observe().totals[run, -1].sum() == 0
         assert_consistent(session, run)

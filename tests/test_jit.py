@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -224,3 +225,27 @@ def _bits(x):  # type: ignore[no-untyped-def]
 @njit
 def _there_and_back(x):  # type: ignore[no-untyped-def]
     return float_of(bits_of(x))
+
+
+@njit(internal=True)
+def _part(x):  # type: ignore[no-untyped-def]
+    return x + 1
+
+
+@njit(task=True)
+def _task(job, i):  # type: ignore[no-untyped-def]
+    return job + _part(i)
+
+
+@njit
+def _whole(x):  # type: ignore[no-untyped-def]
+    return _task(x, _part(x))
+
+
+@pytest.mark.parametrize("kernel", [_part, _task])
+def test_a_kernel_without_an_entry_for_python_says_so(kernel: Any) -> None:
+    for _ in range(2):
+        with pytest.raises(TypeError, match=f"^kernel {kernel.__name__} has no entry for Python"):
+            kernel(*range(kernel.py_func.__code__.co_argcount))
+        # the same once it is compiled
+        assert _whole(1) == 4

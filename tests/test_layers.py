@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The engines' interface is made of the model's types, so it stands beside the model.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("simcore.errors", "simcore.codes", "simcore.jit", "simcore"),
-    ("simcore.streams", "simcore.samplers", "simcore.observation"),
+    ("simcore.streams", "simcore.samplers", "simcore.observation", "simcore.threads"),
     ("simcore.windows",),
     ("simcore.model", "simcore.engines.api"),
     ("simcore.reference", "simcore.kernels", "simcore.layout"),

@@ -51,7 +51,7 @@ class Compiling:
         if self._depth == 0:
             self._since = time.perf_counter(), time.process_time()
             if self.kernels == 0 and not self._quiet:
-                sys.stderr.write("compiling the kernels (first use only, takes about a minute) ...\n")
+                sys.stderr.write("compiling the kernels (first use only, takes about half a minute) ...\n")
         self._depth += 1
         self.kernels += 1
         if self._live:

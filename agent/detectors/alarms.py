@@ -36,7 +36,7 @@ class AlarmRule:
             )
 
 
-@njit
+@njit(internal=True)
 def _advance(alarm, level, threshold, needed, window, calm, clear):  # type: ignore[no-untyped-def]
     """Take one scrape into a run's alarm state, in place; return whether an alarm was raised."""
     if np.isnan(level):

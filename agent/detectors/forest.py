@@ -65,7 +65,7 @@ def leaf_values(depth: int, n_samples: int) -> Floats:
     return values
 
 
-@njit
+@njit(internal=True)
 def _score(nodes, base, n_trees, depth, values, denominator, x, at):  # type: ignore[no-untyped-def]
     """Return the anomaly score of x (8,) float32 in one forest; ``at`` (tree,) uint32 is working memory."""
     for t in range(n_trees):
@@ -117,7 +117,7 @@ def score_forests(nodes, base, n_trees, depth, values, denominator, x, which, ou
             out[run, s] = _score(nodes, base[which[run, s]], n_trees, depth, values, denominator, row, at)
 
 
-@njit
+@njit(internal=True)
 def _choose_split(x, members, lo, hi, key):  # type: ignore[no-untyped-def]
     """Return (feature, cut) of a random split of members[lo:hi], feature -1 if they are all equal.
 
@@ -150,7 +150,7 @@ def _choose_split(x, members, lo, hi, key):  # type: ignore[no-untyped-def]
     return -1, np.float32(0.0)
 
 
-@njit
+@njit(internal=True)
 def _part(x, members, lo, hi, f, cut):  # type: ignore[no-untyped-def]
     """Bring those of members[lo:hi] with x <= cut to the front, in place; return where the others begin."""
     mid = lo
@@ -161,7 +161,7 @@ def _part(x, members, lo, hi, f, cut):  # type: ignore[no-untyped-def]
     return mid
 
 
-@njit
+@njit(internal=True)
 def _fit_one(x, key, n_trees, n_samples, depth, nodes, span, members):  # type: ignore[no-untyped-def]
     """Fit one forest level by level.
 

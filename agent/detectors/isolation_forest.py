@@ -202,7 +202,8 @@ class IsolationForestDetector(ScoringDetector):
     def _take(self, metrics: Floats) -> None:
         """Bring the features of (run, service + 1, metric) into ``_x``, and whether there were any into ``_known``."""
         _features(
-            metrics, _COLUMNS, _RATE, self._curve, self._span, self._fill, self._worst, self._x, self._known
+            np.ascontiguousarray(metrics), _COLUMNS, _RATE,
+            self._curve, self._span, self._fill, self._worst, self._x, self._known,
         )  # fmt: skip
 
     def _normal(self, scores: Floats, overall: Floats) -> tuple[Floats, Floats]:

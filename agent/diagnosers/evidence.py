@@ -34,14 +34,14 @@ _MIN_FINISHED = 5
 _MIN_PAIRS = 8
 
 
-@njit
+@njit(internal=True)
 def _squash(deviation):  # type: ignore[no-untyped-def]
     """Return evidence from a deviation in spreads: 0 up to 2, a half at 6, towards 1; nan is no evidence."""
     d = deviation - 2.0
     return d / (d + 4.0) if d > 0.0 else 0.0
 
 
-@njit
+@njit(internal=True)
 def _now(ring, step, now):  # type: ignore[no-untyped-def]
     """Fill now (service + 1, metric) with the mean over the last scrapes that have the metric, of a run's ring."""
     for row in range(now.shape[0]):
@@ -57,7 +57,7 @@ def _now(ring, step, now):  # type: ignore[no-untyped-def]
             now[row, m] = total / n if n > 0 else np.nan
 
 
-@njit
+@njit(internal=True)
 def _symptom(ring, step, back, p95_slo, bad_slo):  # type: ignore[no-untyped-def]
     """Return how badly the system looked ``back`` steps ago, in units of its limits; nan if unknown."""
     slot = (step - back) % WINDOW
@@ -69,7 +69,7 @@ def _symptom(ring, step, back, p95_slo, bad_slo):  # type: ignore[no-untyped-def
     return late if np.isnan(bad) else max(late, bad)
 
 
-@njit
+@njit(internal=True)
 def _correlation(ring, step, service, metric, lag, symptom, span):  # type: ignore[no-untyped-def]
     """Return Pearson's r of a service's metric ``lag`` steps earlier with the symptom; 0 where undefined."""
     n = 0
@@ -93,7 +93,7 @@ def _correlation(ring, step, service, metric, lag, symptom, span):  # type: igno
     return (n * sxy - sx * sy) / np.sqrt(vx * vy)
 
 
-@njit
+@njit(internal=True)
 def _follow(ring, step, p95_slo, bad_slo, symptom, r, lags):  # type: ignore[no-untyped-def]
     """Fill r (service,) with the best positive lagged correlation of any metric, and its lag; ties to the shortest."""
     span = min(WINDOW, step + 1)
@@ -110,7 +110,7 @@ def _follow(ring, step, p95_slo, bad_slo, symptom, r, lags):  # type: ignore[no-
                     lags[s] = lag
 
 
-@njit
+@njit(internal=True)
 def _ratio(now, base):  # type: ignore[no-untyped-def]
     """Return now / base, 1 if either is unknown or the base is 0."""
     if np.isnan(now) or not base > 0.0:
@@ -118,7 +118,7 @@ def _ratio(now, base):  # type: ignore[no-untyped-def]
     return now / base
 
 
-@njit
+@njit(internal=True)
 def _failing(now, row, step_s):  # type: ignore[no-untyped-def]
     """Return the share of a service's calls that failed or were given up, as its callers see it."""
     errors = 0.0 if np.isnan(now[row, _ERRORS]) else now[row, _ERRORS]
@@ -127,7 +127,7 @@ def _failing(now, row, step_s):  # type: ignore[no-untyped-def]
     return min(1.0, max(errors, given_up))
 
 
-@njit
+@njit(internal=True)
 def _skew(replicas, usual):  # type: ignore[no-untyped-def]
     """Return evidence that one of a service's replicas (slot, stat) is slow while the others are not.
 
@@ -149,7 +149,7 @@ def _skew(replicas, usual):  # type: ignore[no-untyped-def]
     return min(1.0, max(0.0, ratio - 1.5))
 
 
-@njit
+@njit(internal=True)
 def _explained(calls, now, base, step_s, s):  # type: ignore[no-untyped-def]
     """Return which shares of a service's rise in latency and in errors its callees account for, each in [0, 1]."""
     late = now[s, _P95] - base[s, _P95]
@@ -170,7 +170,7 @@ def _explained(calls, now, base, step_s, s):  # type: ignore[no-untyped-def]
     return late_share, failed_share
 
 
-@njit
+@njit(internal=True)
 def _poisoned(now, base, caller, cache):  # type: ignore[no-untyped-def]
     """Return the share of a caller's new errors that came after it had asked the cache.
 
@@ -184,7 +184,7 @@ def _poisoned(now, base, caller, cache):  # type: ignore[no-untyped-def]
     return min(1.0, max(0.0, 2.5 - 3.0 * (1.0 - asked) / rise))
 
 
-@njit
+@njit(internal=True)
 def _own(calls, caches, replicas, now, base, scale, step_s, surge, parts):  # type: ignore[no-untyped-def]
     """Fill parts (service, part) of one run with what is each service's own."""
     n_services = calls.shape[0]

@@ -23,10 +23,10 @@ _POISON, _CHANGE, _SKEW, _SHORT, _FLAPPING, _MEMORY, _CPU, _ERRORS, _COLD, _SURG
     )
 )  # fmt: skip
 _M_P95, _M_ERRORS, _M_CPU, _M_MEMORY = (
-    int(m) for m in (Metric.P95_S, Metric.ERROR_RATE, Metric.CPU_UTIL, Metric.MEMORY_FRAC)
+    np.int64(m) for m in (Metric.P95_S, Metric.ERROR_RATE, Metric.CPU_UTIL, Metric.MEMORY_FRAC)
 )
 _M_RATE, _M_FLIGHT, _M_HIT, _M_UP = (
-    int(m) for m in (Metric.REQUEST_RATE_RPS, Metric.IN_FLIGHT, Metric.HIT_RATIO, Metric.REPLICAS_UP)
+    np.int64(m) for m in (Metric.REQUEST_RATE_RPS, Metric.IN_FLIGHT, Metric.HIT_RATIO, Metric.REPLICAS_UP)
 )
 _QUARANTINED = int(ReplicaStat.QUARANTINED)
 
@@ -58,14 +58,14 @@ def admitted_errors(system: Floats) -> Floats:
     return errors
 
 
-@njit
+@njit(internal=True)
 def _strange(row, normal, spread, floors, metric):  # type: ignore[no-untyped-def]
     """Return whether a metric of a service lies far above normal; nan does not."""
     scale = max(spread[metric], max(floors[metric, 0] * abs(normal[metric]), floors[metric, 1]))
     return row[metric] - normal[metric] > STRANGE * scale
 
 
-@njit
+@njit(internal=True)
 def _pattern(row, normal, spread, floors, replicas, age_s, is_cache, system_errors, bad_slo):  # type: ignore[no-untyped-def]
     """Return the code of the most telling thing about one service: its metrics, normal values and replicas."""
     errors = _strange(row, normal, spread, floors, _M_ERRORS)
@@ -137,8 +137,8 @@ def signatures(
     retries = np.nansum(observation.metrics[runs, :-1, Metric.RETRIES], axis=1)
     amplification = sent / np.maximum(sent - retries, 1.0)
     pattern = _patterns(
-        observation.metrics, history.centre, history.spread, FLOORS, observation.replicas, observation.change_age_s,
-        topology.caches, topology.bad_frac_slo, runs, target,
+        np.ascontiguousarray(observation.metrics), history.centre, history.spread, FLOORS, observation.replicas,
+        observation.change_age_s, topology.caches, topology.bad_frac_slo, runs, target,
     )  # fmt: skip
     return Signature(
         target=target,

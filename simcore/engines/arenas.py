@@ -84,7 +84,6 @@ class Arenas:
             "mods": len(given.modulations),
             "changes": len(given.changes),
             "actions": 1,
-            "rings": int(self._plan.head["n_rings"][0]),
             "fleets": len(services),
             "stacks": len(services) * int(lane["stack_wide"]),
             "shards": n_shards,

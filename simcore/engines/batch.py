@@ -13,12 +13,13 @@ from simcore.codes import EDGE, Param
 from simcore.engines.api import EngineAction, RunInputs, check_actions, check_inputs
 from simcore.engines.arenas import Arenas, Capacity
 from simcore.errors import CapacityError, InputError
-from simcore.kernels.advance import advance_runs
+from simcore.kernels.batch import BATCH, advance_one
 from simcore.kernels.prepare import after_growth, enter_action, prepare_runs
 from simcore.layout import NEVER, NO_VERSION, Need, compile_plan
 from simcore.model.fault_types import NEUTRAL
 from simcore.model.scenario import Scenario
 from simcore.streams import keyed
+from simcore.threads import address_of, on_threads
 from simcore.windows import N_AREAS, N_METRICS, N_STATS, N_TOTALS, Windows
 
 Floats = npt.NDArray[np.float64]
@@ -125,24 +126,28 @@ class BatchSession:
 
     def _run_to(self, step: int, n_windows: int) -> Windows:
         """Advance all runs to the edge ``step`` and return the last ``n_windows`` windows."""
-        metrics, totals, replicas, markers = self._outputs(n_windows)
+        metrics, totals, replicas, markers = seen = self._outputs(n_windows)
         cores = np.ascontiguousarray(self._plan.services["cores"])
         area = np.zeros((self.n_runs, len(cores), N_AREAS))
-        needs = np.zeros(self.n_runs, np.int64)
-        runs = np.arange(self.n_runs)
         most = numba.config.NUMBA_NUM_THREADS
         numba.set_num_threads(min(self._threads or most, most))
         numba.set_parallel_chunksize(1)
+        batch = np.zeros(1, BATCH)
+        arrays = (self._plan.head, self._arenas.lanes, cores, area, *seen)
+        names = ("plans", "lanes", "cores", "area", "metrics", "totals", "replicas", "markers")
+        for name, array in zip(names, arrays, strict=True):
+            batch[name] = address_of(array)
+        batch["windows"], batch["n_windows"] = step, n_windows
+        batch["n_services"], batch["slots"] = replicas.shape[2:4]
+        runs = np.arange(self.n_runs)
         while runs.size:
-            advance_runs(
-                self._plan.head, self._arenas.lanes, runs, step, cores, area, metrics, totals, replicas, markers, needs
-            )
-            runs = np.flatnonzero(needs)
-            for run in runs:
-                for need in Need(int(needs[run])):
+            batch["runs"] = address_of(runs)
+            needs = on_threads(advance_one, batch, runs.size)
+            for run, codes in zip(runs, needs, strict=True):
+                for need in Need(int(codes)):
                     self._grow(int(run), need)
-            needs[:] = 0
-        return Windows(step - n_windows, metrics, totals, replicas, markers)
+            runs = runs[needs != 0]
+        return Windows(step - n_windows, *seen)
 
     def _grow(self, run: int, need: Need) -> None:
         """Give one run more room."""

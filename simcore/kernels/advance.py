@@ -1,10 +1,10 @@
-"""The event loop: one run up to an edge, and a batch of runs on threads."""
+"""The event loop: one run up to an edge."""
 
 import numpy as np
 from numba import carray
 
 from simcore.codes import BORDER, Event, Kind, Purpose, Status
-from simcore.jit import njit, pointer, prange
+from simcore.jit import njit, pointer
 from simcore.kernels.autoscaler import call_autoscalers, on_autoscale, wish
 from simcore.kernels.calendar import (
     CONTROL_LEAF,
@@ -14,6 +14,7 @@ from simcore.kernels.calendar import (
     control_is_short,
     disarm,
     first_group,
+    first_timer,
     leave,
     log_room,
     next_stream,
@@ -38,7 +39,6 @@ from simcore.layout import (
     group_at,
     heap_at,
     replica_at,
-    ring_at,
     service_at,
     span_at,
     step_at,
@@ -211,8 +211,8 @@ def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
 @njit(internal=True)
 def _count_overdue(plan, lane, edge):  # type: ignore[no-untyped-def]
     """Count roots that are past the latency objective and unanswered as bad, in the window in which they became so."""
-    s = ring_at(lane, 0).head
-    while s >= 0 and span_at(lane, s).sent + plan.latency_s < edge:
+    s = first_timer(lane, 0)
+    while s != 0 and span_at(lane, s).sent + plan.latency_s < edge:
         if span_at(lane, s).counted == 0:
             span_at(lane, s).counted = 1
             tally_at(lane, plan.n_services).bad += 1
@@ -326,12 +326,13 @@ def advance_run(plan, lane, windows, cores, area, metrics, totals, replicas, mar
             # without room for it the entry waits, and counts when it runs
             lane.events -= not _on_control(plan, lane, now)
         else:
-            s = ring_at(lane, leaf - FIRST_RING).head
-            if s >= 0 and span_at(lane, s).expires <= now:
+            ring = leaf - FIRST_RING
+            s = first_timer(lane, ring)
+            if s != ring and span_at(lane, s).expires <= now:
                 disarm(lane, s)
                 todo, s, status = on_timeout(plan, lane, s, now)
-            s2 = ring_at(lane, leaf - FIRST_RING).head
-            set_leaf(lane, leaf, span_at(lane, s2).expires if s2 >= 0 else NEVER)
+            s2 = first_timer(lane, ring)
+            set_leaf(lane, leaf, span_at(lane, s2).expires if s2 != ring else NEVER)
         # in the order in which one usually leads to the next, so that the branches can be foreseen
         while todo != NOTHING:
             if todo == WALK:
@@ -349,33 +350,3 @@ def advance_run(plan, lane, windows, cores, area, metrics, totals, replicas, mar
             if todo == ARRIVE:
                 todo, s, status = arrive(plan, lane, s, now)
                 lane.events += todo == REPLY
-
-
-@njit(parallel=True)
-def advance_runs(plans, lanes, runs, windows, cores, area, metrics, totals, replicas, markers, needs):  # type: ignore[no-untyped-def]
-    """Advance the listed runs on threads, one thread per run.
-
-    Parameters
-    ----------
-    plans
-        (1,) PLAN.
-    lanes
-        (run,) LANE.
-    runs
-        Runs to advance.
-    windows
-        Control step at whose edge to stop.
-    cores
-        (service,) base cores of a replica.
-    area
-        (run, service, area) working memory.
-    metrics, totals, replicas, markers
-        As in ``simcore.windows.Windows``, overwritten.
-    needs
-        (run,) takes ``Need`` codes; runs that need room are to be given it and advanced again.
-    """
-    for i in prange(runs.size):
-        run = runs[i]
-        needs[run] = advance_run(
-            plans[0], lanes[run], windows, cores, area[run], metrics[run], totals[run], replicas[run], markers[run]
-        )

@@ -10,7 +10,8 @@ import numpy as np
 
 from simcore.codes import Kind
 from simcore.jit import njit
-from simcore.layout import NEVER, control_at, group_at, heap_at, job_at, leaf_at, ring_at, span_at, stream_at
+from simcore.kernels.spans import RING_END
+from simcore.layout import NEVER, control_at, group_at, heap_at, job_at, leaf_at, span_at, stream_at
 
 HEAP_LEAF, CONTROL_LEAF, STREAM_LEAF, FIRST_RING = np.arange(4)
 
@@ -42,8 +43,9 @@ def _leaf_rank(lane, leaf):  # type: ignore[no-untyped-def]
         return _ROOT, stream_at(lane, next_stream(lane)).root
     first_replica = lane.first_replica_leaf
     if leaf < first_replica:
-        first = ring_at(lane, leaf - FIRST_RING).head
-        if first < 0 or span_at(lane, first).expires > leaf_at(lane, leaf).time:
+        ring = leaf - FIRST_RING
+        first = first_timer(lane, ring)
+        if first == ring or span_at(lane, first).expires > leaf_at(lane, leaf).time:
             return 0, _NO_KEY
         return _TIMEOUT, span_at(lane, first).key
     return _CPU, job_at(lane, (leaf - first_replica) * lane.per_replica).key
@@ -81,28 +83,38 @@ def rescan(lane, group):  # type: ignore[no-untyped-def]
         leaf_at(lane, at + 6).time,
         leaf_at(lane, at + 7).time,
     )
+    # a tournament: times and places go up together
     ab, cd, ef, gh = min(a, b), min(c, d), min(e, f), min(g, h)
-    time = min(min(ab, cd), min(ef, gh))
+    in_ab, in_cd, in_ef, in_gh = np.int64(b < a), 2 + np.int64(d < c), 4 + np.int64(f < e), 6 + np.int64(h < g)
+    ad, eh = min(ab, cd), min(ef, gh)
+    in_ad = in_cd if cd < ab else in_ab
+    in_eh = in_gh if gh < ef else in_ef
+    time = min(ad, eh)
+    best = at + (in_eh if eh < ad else in_ad)
     equal = (
         (a == time) + (b == time) + (c == time) + (d == time) + (e == time) + (f == time) + (g == time) + (h == time)
     )
-    best = at + (b == time) + 2 * (c == time) + 3 * (d == time) + 4 * (e == time)
-    best += 5 * (f == time) + 6 * (g == time) + 7 * (h == time)
-    if equal > 1:
-        best = at if time >= NEVER else _first_of_equals(lane, group, time)
-    group_at(lane, group).time = time
-    group_at(lane, group).leaf = best
+    if equal > 1 and time < NEVER:
+        best = _first_of_equals(lane, group, time)
+    first = group_at(lane, group)
+    first.time = time
+    first.leaf = best
+    first.tied = equal > 1
 
 
 @njit(inline=True, internal=True)
 def set_leaf(lane, leaf, time):  # type: ignore[no-untyped-def]
     """Enter the next time of a source (``NEVER`` for none)."""
     leaf_at(lane, leaf).time = time
+    if time <= lane.now:
+        lane.tied = 1
     group = group_at(lane, leaf >> 3)
     if time < group.time:
         group.time = time
         group.leaf = leaf
+        group.tied = 0
     elif group.leaf == leaf or (time == group.time and time < NEVER):
+        # at once rather than when the loop needs it: the processor does it beside the rest of the event
         rescan(lane, leaf >> 3)
 
 
@@ -110,12 +122,16 @@ def set_leaf(lane, leaf, time):  # type: ignore[no-untyped-def]
 def first_group(lane):  # type: ignore[no-untyped-def]
     """Return the group whose first leaf comes first; its record has the leaf and its time."""
     best = 0
-    time = group_at(lane, 0).time
+    time, tied = group_at(lane, 0).time, group_at(lane, 0).tied
     for group in range(1, lane.groups):
-        t = group_at(lane, group).time
-        if t < time or (t == time and t < NEVER and _tie(lane, group_at(lane, group).leaf, group_at(lane, best).leaf)):
-            best = group
-            time = t
+        here = group_at(lane, group)
+        if here.time < time:
+            best, time, tied = group, here.time, here.tied
+        elif here.time == time and time < NEVER:
+            tied = 1
+            if _tie(lane, here.leaf, group_at(lane, best).leaf):
+                best = group
+    lane.tied = tied
     return best
 
 
@@ -132,17 +148,13 @@ def control_is_short(lane, more):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True, internal=True)
-def alone(lane, now):  # type: ignore[no-untyped-def]
+def alone(lane):  # type: ignore[no-untyped-def]
     """Return whether nothing is pending at this instant and there is room for another event.
 
-    Then an entry that would be made for this instant may run in line, since it would be the next to run.
+    Then an entry that would be made for this instant may run in line, since it would be the next to run. The answer
+    may be no for an entry that has been taken away since: then the other goes through the calendar.
     """
-    if lane.need or (lane.log_on and lane.n_log + log_room(lane) > lane.log_cap):
-        return False
-    for group in range(lane.groups):
-        if group_at(lane, group).time <= now:
-            return False
-    return True
+    return not (lane.need or lane.tied or (lane.log_on and lane.n_log + log_room(lane) > lane.log_cap))
 
 
 @njit(internal=True)
@@ -223,30 +235,38 @@ def leave(lane, span):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True, internal=True)
+def first_timer(lane, ring):  # type: ignore[no-untyped-def]
+    """Return the span whose timer is the first of a ring, the ring itself if it is empty."""
+    return span_at(lane, ring).t_next
+
+
+@njit(internal=True)
+def empty_ring(lane, ring):  # type: ignore[no-untyped-def]
+    """Make a span record the end of a ring, in both directions: so timers come and go without asking where they are."""
+    end = span_at(lane, ring)
+    end.state = RING_END
+    end.ring = -1
+    end.t_prev = ring
+    end.t_next = ring
+    end.expires = -np.inf
+
+
+@njit(inline=True, internal=True)
 def arm(lane, ring, span, time):  # type: ignore[no-untyped-def]
     """Put a timer of a span into its ring; rings keep (time, key) order, so a changed time-out walks back."""
     key = span_at(lane, span).key
-    at = ring_at(lane, ring).tail
-    while at >= 0 and (
-        span_at(lane, at).expires > time or (span_at(lane, at).expires == time and span_at(lane, at).key > key)
-    ):
+    at = span_at(lane, ring).t_prev
+    while span_at(lane, at).expires > time or (span_at(lane, at).expires == time and span_at(lane, at).key > key):
         at = span_at(lane, at).t_prev
-    after = ring_at(lane, ring).head if at < 0 else span_at(lane, at).t_next
+    after = span_at(lane, at).t_next
     span_at(lane, span).expires = time
     span_at(lane, span).ring = ring
     span_at(lane, span).t_prev = at
     span_at(lane, span).t_next = after
-    if after < 0:
-        ring_at(lane, ring).tail = span
-    else:
-        span_at(lane, after).t_prev = span
-    if at >= 0:
-        span_at(lane, at).t_next = span
-        return
-    ring_at(lane, ring).head = span
-    leaf = FIRST_RING + ring
-    if time <= leaf_at(lane, leaf).time:
-        set_leaf(lane, leaf, time)
+    span_at(lane, after).t_prev = span
+    span_at(lane, at).t_next = span
+    if time <= leaf_at(lane, FIRST_RING + ring).time:
+        set_leaf(lane, FIRST_RING + ring, time)
 
 
 @njit(inline=True, internal=True)
@@ -255,21 +275,13 @@ def disarm(lane, span):  # type: ignore[no-untyped-def]
     ring = span_at(lane, span).ring
     if ring < 0:
         return
-    previous, after = span_at(lane, span).t_prev, span_at(lane, span).t_next
+    before, after = span_at(lane, span).t_prev, span_at(lane, span).t_next
     span_at(lane, span).ring = -1
-    if after < 0:
-        ring_at(lane, ring).tail = previous
-    else:
-        span_at(lane, after).t_prev = previous
-    if previous >= 0:
-        span_at(lane, previous).t_next = after
-        return
-    ring_at(lane, ring).head = after
-    if after >= 0:
-        leaf = FIRST_RING + ring
-        if span_at(lane, after).expires == leaf_at(lane, leaf).time:
-            # the same instant under another key: its matches may turn out differently
-            set_leaf(lane, leaf, span_at(lane, after).expires)
+    span_at(lane, after).t_prev = before
+    span_at(lane, before).t_next = after
+    if span_at(lane, after).expires == leaf_at(lane, FIRST_RING + ring).time:
+        # the same instant under another key: its matches may turn out differently
+        set_leaf(lane, FIRST_RING + ring, span_at(lane, after).expires)
 
 
 @njit(inline=True, internal=True)

@@ -5,10 +5,21 @@ import numpy as np
 from simcore.codes import Kind, ReplicaState
 from simcore.jit import njit
 from simcore.kernels import cache
-from simcore.kernels.calendar import FAN, STREAM_LEAF, control_is_short, enter_control, next_stream, rescan, set_leaf
+from simcore.kernels.calendar import (
+    FAN,
+    FIRST_RING,
+    STREAM_LEAF,
+    control_is_short,
+    empty_ring,
+    enter_control,
+    next_stream,
+    rescan,
+    set_leaf,
+)
 from simcore.kernels.control import add_replica, next_candidate
 from simcore.kernels.copies import holder
 from simcore.kernels.health import enter_probe
+from simcore.kernels.spans import FREE
 from simcore.kernels.users import begin_users
 from simcore.layout import (
     NEVER,
@@ -18,7 +29,6 @@ from simcore.layout import (
     leaf_at,
     lock_at,
     replica_at,
-    ring_at,
     rules_at,
     seed_at,
     service_at,
@@ -36,10 +46,13 @@ _NONE, _FIRST, _SLACK = np.int64(0), np.int64(1), np.int64(4)
 
 @njit(internal=True)
 def free_spans(lane, used):  # type: ignore[no-untyped-def]
-    """Chain the span records from ``used`` on into the free list."""
-    for i in range(lane.span_cap - 1, used - 1, -1):
+    """Chain the span records from ``used`` on into the free list; the first of all are the ends of the timer rings."""
+    n_rings = lane.first_replica_leaf - FIRST_RING
+    for ring in range(used, min(n_rings, lane.span_cap)):
+        empty_ring(lane, ring)
+    for i in range(lane.span_cap - 1, max(used, n_rings) - 1, -1):
         span = span_at(lane, i)
-        span.state = -1
+        span.state = FREE
         # what plain calls never set, and the others set back
         span.deadline = np.inf
         span.sibling, span.hedge, span.pool, span.epoch, span.lock = -1, -1, -1, -1, -1
@@ -87,7 +100,7 @@ def _fill_cache(plan, lane, service, start_s):  # type: ignore[no-untyped-def]
 def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
     """Bring a zeroed run to its start; its head, modulations, changes and streams are filled in already."""
     lane.now = plan.start_s
-    lane.first_replica_leaf = 3 + plan.n_rings
+    lane.first_replica_leaf = FIRST_RING + plan.n_rings
     lane.plain = 1 if plan.plain and not lane.edges else 0
     lane.cancels = plan.cancels
     lane.span_room = plan.span_room
@@ -97,9 +110,6 @@ def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
     for i in range(lane.groups * FAN):
         leaf_at(lane, i).time = NEVER
     regroup(lane)
-    for i in range(plan.n_rings):
-        ring_at(lane, i).head = -1
-        ring_at(lane, i).tail = -1
     for i in range(plan.n_locks):
         lock = lock_at(lane, i)
         lock.holder, lock.head, lock.tail = -1, -1, -1

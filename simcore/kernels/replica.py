@@ -136,10 +136,9 @@ def pace_up(plan, lane, r, now):  # type: ignore[no-untyped-def]
 def arm_cpu(lane, at, now):  # type: ignore[no-untyped-def]
     """Enter the next completion of a replica."""
     r = replica_at(lane, at)
-    time = NEVER
-    if r.n_jobs > 0 and r.rate > 0.0:
-        time = now + max(0.0, (job_at(lane, at * lane.per_replica).end - r.v) * r.pace)
-    set_leaf(lane, lane.first_replica_leaf + at, time)
+    # of an idle replica the first job is an old one: its time is not used
+    time = now + max(0.0, (job_at(lane, at * lane.per_replica).end - r.v) * r.pace)
+    set_leaf(lane, lane.first_replica_leaf + at, time if (r.n_jobs > 0) & (r.rate > 0.0) else NEVER)
 
 
 @njit(inline=True, internal=True)

@@ -166,21 +166,24 @@ def send(plan, lane, s, now):  # type: ignore[no-untyped-def]
     if not plain:
         return depart(plan, lane, s, out, now)
     time = now + out
-    if time == now and alone(lane, now):
+    if time == now and alone(lane):
         return ARRIVE, s
     enter(lane, time, _ARRIVE, span.key, s)
     return NOTHING, s
 
 
 @njit(inline=True, internal=True)
-def reply(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
-    """Put the answer of a span on the wire, or free it if nobody waits; the last thing that an event does."""
+def reply(plan, lane, s, status, now, at_once):  # type: ignore[no-untyped-def]
+    """Put the answer of a span on the wire, or free it if nobody waits; the last thing that an event does.
+
+    ``at_once`` says whether a reply that takes no time would be the next to run.
+    """
     span = span_at(lane, s)
     if span.parent == NOBODY:
         release(lane, s)
         return NOTHING
     time = put_back(plan, lane, s, status, now)
-    if time == now and alone(lane, now):
+    if time == now and at_once:
         return REPLY
     if time < NEVER:
         enter(lane, time, _REPLY, span.key, s)
@@ -220,7 +223,7 @@ def arrive(plan, lane, s, now):  # type: ignore[no-untyped-def]
     if r.state != UP and r.state != DRAINING:
         note(lane, now, span.request, span.key, _REFUSED_EV, at)
         tally_at(lane, span.service).failed += 1
-        return reply(plan, lane, s, _REFUSED, now), s, _OK
+        return reply(plan, lane, s, _REFUSED, now, alone(lane)), s, _OK
     note(lane, now, span.request, span.key, _ARRIVED, at)
     tally_at(lane, span.service).arrivals += 1
     span.arrived = now
@@ -239,7 +242,7 @@ def arrive(plan, lane, s, now):  # type: ignore[no-untyped-def]
         return NOTHING, s, _OK
     note(lane, now, span.request, span.key, _REJECTED_EV, at)
     tally_at(lane, span.service).rejected += 1
-    return reply(plan, lane, s, _REJECTED, now), s, _OK
+    return reply(plan, lane, s, _REJECTED, now, alone(lane)), s, _OK
 
 
 @njit(inline=True, internal=True)
@@ -393,19 +396,23 @@ def finish(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     if not plain:
         litter(plan, lane, at, now)
     check_memory(plan, lane, at, now)
+    # what follows for this instant comes after the reply
+    at_once = alone(lane)
     if status != _OK and r.flights >= 0:
         land(lane, s, _ALL, _FAILED, now)
     if plan.n_locks > 0 and span.lock >= 0:
         leave_section(lane, s, now)
     if not plain:
         pass_on(plan, lane, at, now)
+        # but not the replies to those who were thrown out of the queue
+        at_once = alone(lane)
     elif r.q_head >= 0:
         waiting = next_in_queue(lane, at, now)
         span_at(lane, waiting).state = RESERVED
         enter(lane, now, _GRANT, span_at(lane, waiting).key, waiting)
     else:
         r.threads -= 1
-    return reply(plan, lane, s, status, now)
+    return reply(plan, lane, s, status, now, at_once)
 
 
 @njit(inline=True, internal=True)

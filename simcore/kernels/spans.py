@@ -12,6 +12,9 @@ NOTHING, WALK, FINISH, SEND, FAILED, ARRIVE, REPLY = np.arange(7)
 #: Callers that are no spans: the client, and nobody (the caller has given up).
 CLIENT, NOBODY = -1, -2
 
+#: State of a record that is no span.
+RING_END = -2
+
 #: States of a span: first those of an attempt on its way, then those of a span at its replica from ``QUEUED`` to
 #: ``ENTERING`` (a lock that it was handed), then those of an attempt that is not at any replica.
 FREE, OUT, QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BLOCKED, ENTERING = -1, 0, 1, 2, 3, 4, 5, 6, 7
