@@ -14,7 +14,7 @@ help:
 	@echo "make lint         ruff, mypy --strict, the layer test"
 	@echo "make bench        the benchmark table (bench/README.md says how to read it)"
 	@echo "make bench-guard  the ratios that must hold, in short"
-	@echo "make docs         write docs/reference and the README's timeline anew"
+	@echo "make docs         write docs/reference, the README's timeline and the validity table anew"
 	@echo "make clean        remove .venv and what the tools left behind (results stay)"
 
 # Stamps: the environment is made anew only when what goes into it changes.

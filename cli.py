@@ -14,6 +14,7 @@ from agent.commands.catalogue import actions, faults
 from agent.commands.eval import evaluate
 from agent.commands.run import run
 from agent.commands.scenario import scenario
+from agent.commands.validate import validate
 from simcore import __version__
 from simcore.errors import InputError, SimError
 
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, evaluate, scenario, faults, actions):
+for _command in (run, evaluate, scenario, faults, actions, validate):
     cli.add_command(_command)
 
 

@@ -5,6 +5,7 @@ that holds addresses, so passing all the state to a function costs one pointer, 
 room without touching another.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any
@@ -101,6 +102,7 @@ SITE = np.dtype(
         ("net_mean", "f8"), ("net_shape", "f8"), ("net_dist", "i8"), ("service", "i8"), ("first", "i8"),
         ("operation", "i8"), ("retries", "i8"), ("required", "i8"), ("ring", "i8"), ("cached", "i8"),
         ("key_offset", "i8"), ("table", "i8"), ("table_n", "i8"),
+        ("depth", "i8"),  # how many cached steps the site lies in
         ("plain", "i8"),  # nothing of ``GATE`` concerns its calls
     ],
     align=True,
@@ -192,6 +194,7 @@ SPAN = np.dtype(
         ("expires", "f8"), ("ring", "i8"), ("t_prev", "i8"), ("t_next", "i8"),  # the caller's timer, in its ring
         ("q_prev", "i8"), ("q_next", "i8"),  # the queue for a thread
         ("cache_key", "i8"), ("answer", "i8"),  # of a lookup
+        ("hot", "i8"),  # bit ``depth`` of a cached step that the span is in: whether it reads the hot key
         ("counted", "i8"),  # whether a root was counted as bad
         ("deadline", "f8"), ("cancellable", "i8"),  # of a root: whether it is cancelled when its client gives up
         ("sibling", "i8"),  # the next attempt that the same span waits for
@@ -266,6 +269,7 @@ FLEET = np.dtype(
     [
         ("last", "i8"), ("first", "i8"), ("tail", "i8"), ("ordinals", "i8"),
         ("version", "i8"), ("newest", "i8"), ("depth", "i8"), ("marks", "i8"),
+        ("degraded", "i8"),  # whether calls that are not required are left out
         ("shut", "i8"), ("retry", "f8"), ("pool", "f8"),  # what actions have set: shut off, retry fraction, pool amount
     ],
     align=True,
@@ -304,6 +308,7 @@ LANE = np.dtype(
         ("edges", "i8"), ("span_room", "i8"), ("log_room", "i8"), ("cancels", "i8"),
         ("now", "f8"), ("admitted", "f8"), ("phase", "f8"), ("key", "u8"), ("window", "i8"), ("events", "i8"),
         ("crowded", "i8"), ("n_log", "i8"),
+        ("hot_keys", "i8"), ("degraded", "i8"),  # whether the run has a hot key, whether any service was ever degraded
         ("need", "i8"), ("log_on", "i8"), ("free_span", "i8"), ("n_free", "i8"), ("n_heap", "i8"), ("n_control", "i8"),
         ("n_replicas", "i8"), ("n_shards", "i8"), ("n_streams", "i8"), ("n_mods", "i8"), ("n_changes", "i8"),
         ("n_ends", "i8"),
@@ -425,12 +430,25 @@ class _Compiler:
                 self.steps.append((0.0, 0.0, FILL, 0, step.step, step.site, len(self.steps) + 1, lock))
                 self.steps[at] = (*self.steps[at][:-2], len(self.steps), lock)
 
+    def _depths(self) -> Iterator[tuple[int, int]]:
+        """Yield (site, number of cached steps that it lies in)."""
+
+        def visit(program: tuple[Numbered, ...], depth: int) -> Iterator[tuple[int, int]]:
+            for step in program:
+                if step.site >= 0:
+                    yield step.site, depth
+                yield from visit(step.inner, depth + isinstance(step.spec, CachedStep))
+
+        for program in self.scenario.programs:
+            yield from visit(program, 0)
+
     def sites(self) -> tuple[list[tuple[Any, ...]], list[tuple[float, int]], dict[int, int], int]:
         """Return SITE rows, ALIAS rows, the number of keys per cache service, and the number of timer rings."""
         rows: list[tuple[Any, ...]] = []
         tables: list[tuple[float, int]] = []
         keys: dict[int, int] = {}
         rings: dict[float, int] = {}
+        depths = dict(self._depths())
         for site, numbered in enumerate(self.scenario.sites):
             call = self.scenario.call_of(site)
             dist, mean, shape = _dist(self.scenario.network_of(call))
@@ -448,7 +466,7 @@ class _Compiler:
                     call.probability, call.timeout_s, call.backoff_s, call.backoff_limit_s, call.jitter,
                     mean, shape, dist, service, self.first[operation], operation, call.retries, int(call.required),
                     ring,
-                    int(isinstance(numbered.spec, CachedStep)), offset, first, count, 0,
+                    int(isinstance(numbered.spec, CachedStep)), offset, first, count, depths[site], 0,
                 )
             )  # fmt: skip
         return rows, tables, keys, 1 + len(rings)

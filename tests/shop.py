@@ -50,6 +50,58 @@ def shop(rate_rps: float = 40.0, memory: int = 10**9) -> Scenario:
     )
 
 
+def guarded_shop(rate_rps: float = 90.0) -> Scenario:
+    """Return a shop whose calls have everything around them, and whose replicas do all that they may do."""
+    guards = {
+        "timeout_s": 0.12,
+        "retries": 2,
+        "backoff_s": 0.02,
+        "loss": 0.02,
+        "breaker": {"window": 8, "min_calls": 4, "open_s": 0.5, "probes": 2},
+        "retry_budget": {"rate_per_s": 2.0, "burst": 3.0},
+        "hedge": {"after_s": 0.03, "max": 2},
+    }
+    branches = [guards | {"to": to, "required": to == "db.query"} for to in ("db.query", "db.query", "rank.sort")]
+    lock = {"name": "cart", "steps": [{"cpu": {"mean_s": 0.004}}, {"call": guards | {"to": "rank.sort"}}]}
+    view = [
+        {"cpu": {"mean_s": 0.005}},
+        {"parallel": {"branches": branches}},
+        {"lock": lock},
+        {"parallel": {"branches": branches * 5, "fail_fast": False}},
+    ]
+    garbage = {"garbage_bytes": 40, "share": 0.1, "least_bytes": 400, "pause_s": 0.01}
+    connections = {"size": 3, "wait_s": 0.05, "queue": 4}
+    codel = {"target_s": 0.005, "interval_s": 0.05}
+    common = {"startup_s": 0.4, "drain_s": 0.5, "threads": 8, "health": {"interval_s": 0.5, "unhealthy_after": 2}}
+    memory = {"memory": {"base_bytes": 1000, "per_span_bytes": 10, "limit_bytes": 5000, "leak_bytes": 1}}
+    services: dict[str, dict[str, object]] = {
+        "api": {
+            "replicas": {"initial": 3, "min": 1, "max": 9},
+            "pools": {"db": connections},
+        }
+        | {"operations": {"view": {"steps": view, "cancellable": True}}},
+        "rank": {"discipline": "codel", "codel": codel, "queue": 40, "balancer": "power_of_two"}
+        | {"operations": {"sort": {"steps": [{"cpu": {"mean_s": 0.008}}]}}},
+        "db": {"gc": garbage, "balancer": "random", "warmup": {"duration_s": 2.0}, "shed_above": {0: 6}}
+        | {"operations": {"query": {"steps": [{"delay": {"mean_s": 0.02}}], "cancellable": True}}},
+    }
+    return Scenario.model_validate(
+        {
+            "name": "guarded",
+            "timing": {"step_s": 1.0, "steps": 12, "burn_in_steps": 0},
+            "slo": {"latency_s": 0.2},
+            "network": {"mean_s": 0.004, "dist": "exponential"},
+            "services": {name: common | memory | spec for name, spec in services.items()},
+            "workload": {
+                "rate_rps": rate_rps,
+                "timeout_s": 0.6,
+                "deadline_s": 0.5,
+                "entries": [{"operation": "api.view"}],
+            },
+        }
+    )
+
+
 TROUBLE = (
     Modulation(Param.SPEED, Place.PROCESS, 2),
     Modulation(Param.CRASH, Place.NODE, 0, 1),

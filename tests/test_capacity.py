@@ -9,10 +9,27 @@ from simcore.codes import ActionCode, Down, Event, Status
 from simcore.engines.api import EngineAction, RunInputs
 from simcore.engines.batch import BatchSession, Capacity
 from simcore.errors import CapacityError, InputError
-from simcore.kernels.spans import BACK, DELAYED, FREE, NOBODY, ON_CPU, OUT, QUEUED, RESERVED, UNSENT, WAITING
+from simcore.kernels.spans import (
+    BACK,
+    BLOCKED,
+    DELAYED,
+    DENIED,
+    ENTERING,
+    FREE,
+    KEPT,
+    LOST,
+    NOBODY,
+    ON_CPU,
+    OUT,
+    POOLED,
+    QUEUED,
+    RESERVED,
+    UNSENT,
+    WAITING,
+)
 from simcore.model.scenario import Scenario
 from simcore.streams import run_key
-from tests.shop import END_S, EVERY, act, lane_of, logs_of, play, runs, shop, windows_of
+from tests.shop import END_S, EVERY, act, guarded_shop, lane_of, logs_of, play, runs, shop, windows_of
 from tests.strategies import Example, examples
 
 _FEW = settings(
@@ -26,6 +43,7 @@ _CASES = {
     "an overloaded shop": (shop(90.0), runs(3, trouble=False)),
     "faults, scale-ups and restarts": (shop(), runs(3)),
     "replicas out of memory": (shop(memory=1250), runs(3)),
+    "guarded calls": (guarded_shop(), runs(3)),
 }
 
 
@@ -98,6 +116,29 @@ def test_scaling_away_hundreds_of_replicas_finds_room_in_the_log() -> None:
     session.advance(1.0)
     assert lane_of(session, 0)["n_log"] <= lane_of(session, 0)["log_cap"]
     assert np.count_nonzero(session.events(0)["event"] == Event.REPLICA_DRAINING) == 200
+
+
+def test_queues_thrown_out_collections_and_probes_find_room() -> None:
+    web = {
+        "threads": 1, "queue": 1000, "discipline": "codel", "shed_above": {0: 300},
+        "codel": {"target_s": 0.0, "interval_s": 1.0},
+        "health": {"interval_s": 0.001}, "gc": {"garbage_bytes": 1, "least_bytes": 1, "share": 0.0, "pause_s": 0.0},
+        "warmup": {"duration_s": 1.0, "factor": 3.0}, "balancer": "power_of_two", "memory": {},
+        "replicas": {"initial": 3}, "operations": {"get": {"steps": [{"cpu": {"mean_s": 0.5, "dist": "constant"}}]}},
+    }  # fmt: skip
+    scenario = _leaky(**web).model_copy(update={"workload": _leaky().workload.model_copy(update={"rate_rps": 400.0})})
+    sessions = [BatchSession(scenario, runs(2, trouble=False), log=True, capacity=room) for room in (None, ONE)]
+    for session in sessions:
+        session.apply([EngineAction(0, ActionCode.RESTART, 0.5, 0), EngineAction(0, ActionCode.CLEAR_QUEUE, 3.5, 0)])
+        session.advance(6.0)
+        for run in range(2):
+            assert_consistent(session, run)
+    assert logs_of(sessions[0]) == logs_of(sessions[1])
+    log = sessions[0].events(0)
+    thrown = log["event"] == Event.DROPPED
+    assert np.count_nonzero(thrown & (log["time_s"] == 3.5)) > 300
+    assert np.count_nonzero(thrown & (log["time_s"] > 3.5)) > 0
+    assert np.count_nonzero(log["event"] == Event.COLLECTION) > 10
 
 
 def test_the_growth_of_one_run_leaves_the_others_arrays_alone() -> None:
@@ -201,8 +242,8 @@ def assert_consistent(session: BatchSession, run: int) -> None:
         assert timers == sorted(timers)
     assert armed == np.count_nonzero(live & (spans["ring"] >= 0))
 
-    there = np.isin(state, (QUEUED, RESERVED, ON_CPU, DELAYED, WAITING))
-    waited_for = live & (state != UNSENT) & (spans["parent"] != NOBODY)
+    there = np.isin(state, (QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BLOCKED, ENTERING))
+    waited_for = live & ~np.isin(state, (UNSENT, POOLED, KEPT, DENIED)) & (spans["parent"] != NOBODY)
     jobs = part(run, "jobs").reshape(-1, int(lane["per_replica"]))
     for at, replica in enumerate(part(run, "replicas")[: lane["n_replicas"]]):
         here = spans["replica"] == at
@@ -216,9 +257,55 @@ def assert_consistent(session: BatchSession, run: int) -> None:
         assert sorted(working["span"]) == np.flatnonzero(here & (state == ON_CPU)).tolist()
         ranks = [(job["end"], job["key"]) for job in working]
         assert all(ranks[(i - 1) // 2] < ranks[i] for i in range(1, len(ranks)))
-    assert set(state[live]) <= {OUT, QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BACK, UNSENT}
-    waiting = np.flatnonzero(live & (state == WAITING))
-    assert spans["parent"][spans["child"][waiting]].tolist() == waiting.tolist()
+    away = {OUT, BACK, UNSENT, POOLED, KEPT, DENIED, LOST}
+    assert set(state[live]) <= {QUEUED, RESERVED, ON_CPU, DELAYED, WAITING, BLOCKED, ENTERING} | away
+    _assert_calls_consistent(session, run)
+    _assert_gates_consistent(session, run)
+
+
+def _assert_calls_consistent(session: BatchSession, run: int) -> None:
+    """Check that every attempt that is waited for is in one list, and its hedge in none."""
+    spans = session._arenas.part(run, "spans")
+    state, cap = spans["state"], len(spans)
+    live = state != FREE
+    listed: list[int] = []
+    for s in np.flatnonzero(live & (state == WAITING)):
+        children = _chain(int(spans["child"][s]), spans["sibling"], cap)
+        assert children
+        assert set(spans["parent"][children]) == {s}
+        listed += children
+    hedges = spans["hedge"][live & (spans["hedge"] >= 0)].tolist()
+    assert set(state[hedges]) <= {UNSENT}
+    waited_for = np.flatnonzero(live & (spans["parent"] >= 0))
+    assert sorted(listed + hedges) == waited_for.tolist()
+    # what an attempt of a plain call relies on
+    for name, neutral in (("sibling", -1), ("hedge", -1), ("pool", -1), ("epoch", -1), ("lock", -1)):
+        assert set(spans[name][~live]) <= {neutral}, name
+        assert name == "lock" or set(spans[name][live & (spans["parent"] < 0)]) <= {neutral}, name
+
+
+def _assert_gates_consistent(session: BatchSession, run: int) -> None:
+    """Check lines and counts of pools and locks against the span records."""
+    lane, part, head = lane_of(session, run), session._arenas.part, session._plan.head[0]
+    spans = part(run, "spans")
+    state, cap = spans["state"], len(spans)
+    for number, pool in enumerate(part(run, "pools")[: int(lane["n_replicas"]) * int(head["pools_wide"])]):
+        mine = (state != FREE) & (spans["pool"] == number)
+        line = _chain(int(pool["head"]), spans["q_next"], cap) if mine.any() else []
+        assert sorted(line) == np.flatnonzero(mine & (state == POOLED)).tolist()
+        assert pool["waiting"] == len(line)
+        assert pool["reserved"] == np.count_nonzero(mine & (state == KEPT))
+        assert pool["used"] == np.count_nonzero(mine) - pool["waiting"] - pool["reserved"]
+    wide = max(1, int(head["pools_wide"]))
+    for at, replica in enumerate(part(run, "replicas")[: lane["n_replicas"]]):
+        waiting = (state == POOLED) & (spans["pool"] // wide == at)
+        assert replica["waiting"] == np.count_nonzero(waiting)
+    for number, lock in enumerate(part(run, "locks")):
+        mine = (state != FREE) & (spans["lock"] == number)
+        line = _chain(int(lock["head"]), spans["q_next"], cap)
+        assert sorted(line) == np.flatnonzero(mine & (state == BLOCKED)).tolist()
+        inside = np.flatnonzero(mine & (state != BLOCKED)).tolist()
+        assert inside == ([int(lock["holder"])] if lock["holder"] >= 0 else [])
 
 
 @_FEW
@@ -235,6 +322,15 @@ def test_records_lists_and_counts_agree_at_every_edge(example: Example) -> None:
 
 def test_records_lists_and_counts_agree_in_a_busy_shop() -> None:
     session = BatchSession(shop(memory=1250), runs(4))
+    for edge in EVERY:
+        act(session)
+        session.advance(edge)
+        for run in range(4):
+            assert_consistent(session, run)
+
+
+def test_records_lists_and_counts_agree_in_a_guarded_shop() -> None:
+    session = BatchSession(guarded_shop(), runs(4), capacity=ONE)
     for edge in EVERY:
         act(session)
         session.advance(edge)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import cli
-from agent.commands.reference import example_timeline, pages, with_timeline
+from agent.commands.reference import example_timeline, pages, with_block
 from tests.conftest import Invoke
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,7 +86,7 @@ def test_the_timeline_in_the_readme_is_what_the_command_prints(invoke: Invoke) -
     command = next(c for c in commands(ROOT / "README.md") if "--render" in c)
     printed = invoke(*command).out.rstrip("\n")
     assert example_timeline() == printed
-    assert with_timeline(readme, printed) == readme, "the timeline in README.md is out of date: make docs"
+    assert with_block(readme, "timeline", printed) == readme, "the timeline in README.md is out of date: make docs"
 
 
 def test_a_page_with_a_broken_command_or_block_is_found(tmp_path: Path, invoke: Invoke) -> None:

@@ -430,6 +430,22 @@ def test_too_many_steps_are_refused() -> None:
         build_scenario(data)
 
 
+def test_cached_steps_inside_too_many_others_are_refused() -> None:
+    step: dict[str, object] = {"cpu": {"mean_s": 0}}
+    for _ in range(61):
+        step = {"cached": {"to": "c.get", "keys": {"count": 1}, "steps": [step]}}
+    data = {
+        "name": "deep",
+        "services": {
+            "a": {"operations": {"o": {"steps": [step]}}},
+            "c": {"cache": {"slots": 1}, "operations": {"get": {}}},
+        },
+        "workload": {"rate_rps": 1, "entries": [{"operation": "a.o"}]},
+    }
+    with pytest.raises(ScenarioError, match="must not lie in 60 or more other cached steps"):
+        build_scenario(data)
+
+
 def test_yes_and_times_of_day_are_text_as_yaml_1_2_has_it(tmp_path: Path) -> None:
     text = change("name: shop", "name: no\ndescription: 12:30")
     scenario = load_scenario(write(tmp_path, text))

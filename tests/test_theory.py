@@ -1,118 +1,156 @@
-"""Queueing theory against pooled replications; never against output of our own."""
+"""The simulator against queueing theory: the cases of ``mendsim validate``, and proof that they catch what is wrong."""
 
+import functools
 import math
+from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 
-from simcore.codes import Dist, Event, Purpose
-from simcore.engines.api import RunInputs
-from simcore.engines.registry import ENGINES, open_session
-from simcore.model.scenario import Scenario
-from simcore.samplers import draw
-from simcore.streams import run_key
+from agent.commands.reference import with_block
+from agent.commands.validate import table
+from simcore.codes import Event, Param, Place
+from simcore.engines.api import Modulation
+from simcore.validity import measures
+from simcore.validity.cases import CASES, COMPARISONS
+from simcore.validity.experiment import Case, Quantity, Row, check
+from simcore.validity.judge import Rule, Verdict, judge
+from simcore.validity.trace import Trace
 
-Floats = npt.NDArray[np.float64]
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "validity.md"
+LAWS = [name for name in CASES if name.startswith("laws_")]
 
-_RUNS = 24
-_HORIZON_S = 400.0
-_WARM_UP_S = 50.0
-
-
-def station(rate_rps: float, threads: int, cores: float, dist: str = "exponential", shape: float = 2.0) -> Scenario:
-    """Return one service of mean demand one second, without bounds on its queue."""
-    demand = {"mean_s": 1.0, "dist": dist, "shape": shape}
-    return Scenario.model_validate(
-        {
-            "name": "station",
-            "timing": {"step_s": _HORIZON_S, "steps": 1, "burn_in_steps": 0},
-            "services": {
-                "desk": {
-                    "threads": threads,
-                    "cores": cores,
-                    "queue": 100_000,
-                    "memory": {"per_span_bytes": 0},
-                    "operations": {"serve": {"steps": [{"cpu": demand}]}},
-                }
-            },
-            "workload": {"rate_rps": rate_rps, "entries": [{"operation": "desk.serve"}], "timeout_s": 1e9},
-        }
-    )
+#: Rows whose theoretical value is a number, not 0 or a bound.
+NUMBERS = [
+    (case.name, i)
+    for case in CASES.values()
+    for i, quantity in enumerate(case.quantities)
+    if quantity.rule is Rule.MEAN and quantity.theory != 0.0
+]
 
 
-def logs(engine: str, scenario: Scenario) -> list[npt.NDArray[np.void]]:
-    inputs = [RunInputs(run, run_key(11, "test", run, 0), 0.0) for run in range(_RUNS)]
-    session = open_session(engine, scenario, inputs, log=True)
-    session.advance(_HORIZON_S)
-    return [session.events(run) for run in range(_RUNS)]
+@functools.cache
+def rows_of(name: str) -> list[Row]:
+    return check(CASES[name], "batch", seed=1, n_comparisons=COMPARISONS)
 
 
-def between(log: npt.NDArray[np.void], first: Event, last: Event) -> tuple[Floats, Floats, npt.NDArray[np.uint64]]:
-    """Return (instant of the first event, time from it to the last, span) of the spans that had both."""
-    rows = {event: log[log["event"] == event] for event in (first, last)}
-    began = {row["span"]: row["time_s"] for row in rows[first]}
-    spans = rows[last]["span"]
-    starts = np.array([began[span] for span in spans])
-    return starts, rows[last]["time_s"] - starts, spans
+def verdicts(case: Case, engine: str = "batch") -> list[Verdict]:
+    return [row.verdict for row in check(case, engine, seed=1, n_comparisons=COMPARISONS)]
 
 
-def assert_mean(samples: list[Floats], theory: float) -> None:
-    """Compare the pooled mean with theory: within 4 standard errors, and these must be small."""
-    means = np.array([sample.mean() for sample in samples])
-    error = means.std(ddof=1) / math.sqrt(means.size)
-    assert error < 0.1 * theory, "too few replications to say anything"
-    assert abs(means.mean() - theory) < 4 * error
+@pytest.mark.parametrize("name", CASES)
+def test_the_simulator_shows_what_theory_says(name: str) -> None:
+    assert [row for row in rows_of(name) if row.verdict is not Verdict.OK] == []
 
 
-def erlang_c(c: int, load: float) -> float:
-    """Return the probability of waiting in an M/M/c queue of the given load in erlangs (Erlang, 1917)."""
-    last = load**c / math.factorial(c) * c / (c - load)
-    return last / (sum(load**k / math.factorial(k) for k in range(c)) + last)
+def test_the_table_in_the_docs_is_what_the_command_prints() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    printed = table([row for name in CASES for row in rows_of(name)])
+    assert with_block(page, "validity", printed) == page, "docs/explanation/validity.md is out of date: make docs"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("servers", "rate_rps"), [(1, 0.5), (4, 2.6)])
-def test_mean_waits_in_an_m_m_c_queue_are_erlangs(engine: str, servers: int, rate_rps: float) -> None:
-    waits = []
-    for log in logs(engine, station(rate_rps, servers, float(servers))):
-        arrived, wait, _ = between(log, Event.ARRIVED, Event.STARTED)
-        waits.append(wait[arrived > _WARM_UP_S])
-    assert_mean(waits, erlang_c(servers, rate_rps) / (servers - rate_rps))
+# --- the SimPy engine
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("dist", "shape"), [("exponential", 2.0), ("constant", 2.0), ("gamma", 0.5)])
-def test_processor_sharing_depends_on_the_demand_through_its_mean_only(engine: str, dist: str, shape: float) -> None:
-    stays = []
-    for log in logs(engine, station(0.5, 10_000, 1.0, dist, shape)):
-        arrived, stay, _ = between(log, Event.ARRIVED, Event.FINISHED)
-        # spans that had not finished by the horizon would be missed: leave the end out
-        stays.append(stay[(arrived > _WARM_UP_S) & (arrived < _HORIZON_S - 60.0)])
-    assert_mean(stays, 1.0 / (1.0 - 0.5))
+@pytest.mark.parametrize("name", [*LAWS, "m_m_4_path"])
+def test_the_simpy_engine_keeps_the_laws_too(name: str) -> None:
+    assert set(verdicts(replace(CASES[name], runs=1, requests=CASES[name].requests // 4), "simpy")) == {Verdict.OK}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_every_wait_at_a_multi_server_queue_is_that_of_kiefer_and_wolfowitz(engine: str) -> None:
-    log = logs(engine, station(2.6, 4, 4.0))[0]
-    arrived, wait, spans = between(log, Event.ARRIVED, Event.STARTED)
-    free = np.zeros(4)
-    expected = []
-    for now, span in zip(arrived, spans, strict=True):
-        demand = draw(int(Dist.EXPONENTIAL), 1.0, 2.0, np.uint64(span), 0, int(Purpose.WORK))
-        first = free.argmin()
-        expected.append(max(0.0, free[first] - now))
-        free[first] = max(free[first], now) + demand
-    np.testing.assert_allclose(wait, expected, atol=1e-6)
+@pytest.mark.parametrize("name", ["m_m_2_k", "m_g_1_ps_gamma", "jackson_revisits"])
+def test_the_simpy_engine_gives_the_very_same_table(name: str) -> None:
+    small = replace(CASES[name], requests=5_000, runs=4)
+    batch, simpy = (check(small, engine, seed=1, n_comparisons=COMPARISONS) for engine in ("batch", "simpy"))
+    assert simpy == batch
+    assert Verdict.MISS not in {row.verdict for row in simpy}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_arrivals_are_poisson(engine: str) -> None:
-    gaps = []
-    for log in logs(engine, station(2.0, 1, 1.0)):
-        times = log["time_s"][log["event"] == Event.OFFERED]
-        gaps.append(np.diff(times))
-    assert_mean(gaps, 0.5)
-    pooled = np.concatenate(gaps)
-    assert pooled.std() / pooled.mean() == pytest.approx(1.0, abs=0.03)
-    assert abs(np.corrcoef(pooled[:-1], pooled[1:])[0, 1]) < 0.03
+# --- what is wrong is caught
+
+
+@pytest.mark.parametrize(("name", "i"), NUMBERS)
+@pytest.mark.parametrize("factor", [0.97, 1.03])
+def test_a_formula_that_is_three_percent_off_is_a_miss(name: str, i: int, factor: float) -> None:
+    row = rows_of(name)[i]
+    assert judge(row.rule, row.found, factor * row.theory) is Verdict.MISS
+
+
+@pytest.mark.parametrize("name", ["m_m_1", "m_g_1_ps_lognormal", "m_m_2_k"])
+@pytest.mark.parametrize("speed", [0.97, 1.03])
+def test_an_engine_whose_service_is_three_percent_too_slow_or_fast_misses(name: str, speed: float) -> None:
+    slow = (Modulation(Param.SPEED, Place.OUTSIDE, service=0), speed)
+    assert set(verdicts(replace(CASES[name], throughout=(slow,)))) == {Verdict.MISS}
+
+
+def test_a_station_of_a_network_that_is_three_percent_too_slow_misses_alone() -> None:
+    case = CASES["jackson_revisits"]
+    slow = (Modulation(Param.SPEED, Place.OUTSIDE, service=case.scenario.service_names.index("b")), 0.97)
+    assert verdicts(replace(case, throughout=(slow,)))[:2] == [Verdict.OK, Verdict.MISS]
+
+
+def test_servers_that_share_what_should_be_served_in_turn_miss() -> None:
+    fifo, shared = CASES["m_g_1_gamma"], CASES["m_g_1_ps_gamma"]
+    stay = Quantity("mean time, s", 2.5, measures.stay("desk"))
+    assert verdicts(replace(fifo, scenario=shared.scenario, quantities=(stay,), requests=400_000)) == [Verdict.MISS]
+
+
+def test_work_that_costs_more_than_was_drawn_breaks_the_law_of_utilisation() -> None:
+    slow = (Modulation(Param.DEMAND, Place.OUTSIDE, service=0), 1.000001)
+    assert verdicts(replace(CASES["laws_w2"], throughout=(slow,)))[2] is Verdict.MISS
+
+
+def test_every_wait_is_another_one_if_the_engine_works_a_little_faster() -> None:
+    fast = (Modulation(Param.SPEED, Place.OUTSIDE, service=0), 1.0001)
+    assert verdicts(replace(CASES["m_m_4_path"], throughout=(fast,))) == [Verdict.MISS]
+
+
+def test_arrivals_on_a_grid_or_of_another_rate_are_not_poisson() -> None:
+    case = CASES["poisson"]
+    plain = case.scenario.model_dump()
+    plain["workload"]["arrivals"] = "grid"
+    grid = replace(case, scenario=type(case.scenario).model_validate(plain), requests=50_000)
+    assert verdicts(grid)[1:3] == [Verdict.MISS, Verdict.MISS]
+    off = Quantity("gaps", 0.0, measures.gaps(1.03 * 2.0), Rule.DISTRIBUTION)
+    assert verdicts(replace(case, quantities=(off,), requests=200_000)) == [Verdict.MISS]
+
+
+def test_streams_that_follow_one_another_are_found() -> None:
+    case = CASES["streams"]
+    # the base against itself, in place of the surge
+    same = Quantity("correlation", 0.0, lambda trace: measures.count_correlation(trace, 0, 0, 5.0))
+    assert verdicts(replace(case, quantities=(same,), requests=50_000)) == [Verdict.MISS]
+
+
+def test_few_runs_say_too_little() -> None:
+    few = verdicts(replace(CASES["m_m_1"], requests=20_000))
+    assert Verdict.IMPRECISE in few
+    assert Verdict.MISS not in few
+
+
+def test_a_lost_span_is_a_miss_of_the_flow() -> None:
+    case = CASES["laws_w2"]
+    original = case.quantities[0]
+
+    def without_one_end(trace: Trace) -> float:
+        ends = trace.log["event"] == Event.FINISHED
+        kept = trace.log[~ends | (ends.cumsum() != 5)]
+        return float(original.measure(Trace(trace.scenario, kept, trace.metrics, trace.replicas, trace.horizon_s)))
+
+    lossy = replace(case, quantities=(replace(original, measure=without_one_end),))
+    assert verdicts(lossy) == [Verdict.MISS]
+
+
+# --- the design of the cases
+
+
+@pytest.mark.parametrize(("name", "servers", "load"), [("m_m_1_p_wait", 1, 0.5), ("m_m_4_p_wait", 4, 3.2)])
+def test_the_warm_up_takes_twenty_relaxation_times(name: str, servers: int, load: float) -> None:
+    case = CASES[name]
+    warm_up_s = case.requests / (case.runs * load * 10)
+    # of M/M/c with mean demand 1 (Morse, "Queues, Inventories and Maintenance", 1958)
+    assert warm_up_s > 20 / (math.sqrt(servers) - math.sqrt(load)) ** 2
+
+
+def test_every_name_of_a_row_is_there_once() -> None:
+    for case in CASES.values():
+        assert len({quantity.name for quantity in case.quantities}) == len(case.quantities)

@@ -1,6 +1,6 @@
 """The pages of ``docs/reference``, made from the code itself (``make docs``)."""
 
-__all__ = ["example_timeline", "pages", "with_timeline", "write"]
+__all__ = ["example_timeline", "pages", "with_block", "write"]
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -201,12 +201,22 @@ def _faults() -> str:
 
 
 def write(root: click.Group, house: str) -> None:
-    """Write the reference pages, and the README's timeline, into a checkout."""
-    folder, readme = Path(house) / "docs" / "reference", Path(house) / "README.md"
+    """Write the reference pages, the README's timeline and the table of ``mendsim validate`` into a checkout."""
+    from agent.commands.validate import fault_table, play, table, try_faults
+
+    folder = Path(house) / "docs" / "reference"
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages(root).items():
         (folder / name).write_text(text, encoding="utf-8")
-    readme.write_text(with_timeline(readme.read_text(encoding="utf-8"), example_timeline()), encoding="utf-8")
+    from simcore.validity.faults import claimed
+
+    explanation = Path(house) / "docs" / "explanation"
+    for page, mark, text in (
+        (Path(house) / "README.md", "timeline", example_timeline()),
+        (explanation / "validity.md", "validity", table(play())),
+        (explanation / "faults.md", "claims", fault_table(try_faults(claimed()))),
+    ):
+        page.write_text(with_block(page.read_text(encoding="utf-8"), mark, text), encoding="utf-8")
 
 
 def example_timeline() -> str:
@@ -229,8 +239,8 @@ def example_timeline() -> str:
     return play_replay(Replay(study, run=0, policy=DEFAULTS["policy"])).timeline
 
 
-def with_timeline(page: str, timeline: str) -> str:
-    """Return a page with the timeline between its marks."""
-    begin, end = "<!-- timeline -->\n", "<!-- /timeline -->"
+def with_block(page: str, mark: str, text: str) -> str:
+    """Return a page with a text between the marks of this name."""
+    begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
     head, rest = page.split(begin)
-    return f"{head}{begin}```text\n{timeline}\n```\n{end}{rest.split(end)[1]}"
+    return f"{head}{begin}```text\n{text}\n```\n{end}{rest.split(end)[1]}"

@@ -106,6 +106,7 @@ class BatchSession:
             for i, change in enumerate(given.changes):
                 changes[i] = (change.time_s, change.value, change.modulation)
             lane["edges"] = any(mod.param in EDGE for mod in given.modulations)
+            lane["hot_keys"] = any(mod.param == Param.HOT_KEY for mod in given.modulations)
             lane["n_mods"], lane["n_changes"], lane["n_streams"] = len(given.modulations), len(given.changes), n_streams
 
     def _no_windows(self) -> Windows:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simcore.codes import Event, Kind
+from simcore.codes import Event
 from simcore.jit import njit
 from simcore.kernels.calendar import leave
 from simcore.kernels.locks import leave_section
@@ -24,7 +24,7 @@ from simcore.kernels.spans import (
 from simcore.kernels.threads import pass_on
 from simcore.layout import job_at, replica_at, span_at, tally_at
 
-_CANCELLED, _GRANT = np.int64(Event.CANCELLED), np.int64(Kind.GRANT)
+_CANCELLED = np.int64(Event.CANCELLED)
 _ALL = np.int64(-1)
 
 

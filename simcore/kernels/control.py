@@ -8,6 +8,7 @@ from simcore.kernels import cache
 from simcore.kernels.calendar import STREAM_LEAF, enter, next_stream, set_leaf
 from simcore.kernels.cancel import drop_waits
 from simcore.kernels.gates import hand_on_all, reset_gates
+from simcore.kernels.repairs import end_all, end_place, home, refresh_service, warm_cache
 from simcore.kernels.replica import (
     DRAINING,
     GONE,
@@ -83,6 +84,17 @@ _A_LIMIT, _A_QUARANTINE, _A_RELEASE = (
     np.int64(ActionCode.QUARANTINE),
     np.int64(ActionCode.RELEASE),
 )
+_A_RAISE, _A_ROTATE, _A_FAILOVER = (
+    np.int64(ActionCode.RAISE_LIMIT),
+    np.int64(ActionCode.ROTATE),
+    np.int64(ActionCode.FAILOVER),
+)
+_A_WARM, _A_DEGRADE, _A_ESCALATE = (
+    np.int64(ActionCode.WARM_CACHE),
+    np.int64(ActionCode.DEGRADE),
+    np.int64(ActionCode.ESCALATE),
+)
+_QUOTA, _CREDENTIAL, _NODE = np.int64(Place.QUOTA), np.int64(Place.CREDENTIAL), np.int64(Place.NODE)
 _A_ROLLBACK, _A_CLEAR_QUEUE = np.int64(ActionCode.ROLLBACK), np.int64(ActionCode.CLEAR_QUEUE)
 _A_RETRY, _A_RESIZE = np.int64(ActionCode.RETRY_BUDGET), np.int64(ActionCode.RESIZE_POOL)
 _A_OPEN, _A_CLOSE = np.int64(ActionCode.OPEN_BREAKER), np.int64(ActionCode.CLOSE_BREAKER)
@@ -278,25 +290,20 @@ def add_replica(plan, lane, service, state, now):  # type: ignore[no-untyped-def
 
 
 @njit(internal=True)
-def _home(mod):  # type: ignore[no-untyped-def]
-    """Return the service where a modulation lives: of an edge, the callee."""
-    return mod.peer if mod.peer >= 0 else mod.service
-
-
-@njit(internal=True)
 def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
     """A modulation takes a value."""
     change = change_at(lane, index)
     mod = mod_at(lane, change.mod)
     service = mod.service
     note(lane, now, -1, change.mod, _FAULT_EV, index)
+    if mod.over == 1:
+        return
     mod.value = change.value
     if mod.begun == 0:
         mod.begun = 1
         mod.since = now
-        home = _home(mod)
-        if home >= 0:
-            mod.bad_from = fleet_at(lane, home).version
+        if home(mod) >= 0:
+            mod.bad_from = fleet_at(lane, home(mod)).version
     if mod.param == _SURGE:
         _set_surge(lane, mod.stream, change.value, now)
     elif mod.param == _DEPLOY or mod.param == _CONFIG:
@@ -388,6 +395,20 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
         lane.admitted = action.amount
     elif action.code == _A_ROLLBACK:
         _rollback(plan, lane, service, now)
+    elif action.code == _A_RAISE:
+        end_place(plan, lane, service, _QUOTA, now)
+    elif action.code == _A_ROTATE:
+        end_place(plan, lane, service, _CREDENTIAL, now)
+    elif action.code == _A_FAILOVER:
+        end_place(plan, lane, service, _NODE, now)
+        _restart_all(plan, lane, service, now)
+    elif action.code == _A_WARM:
+        warm_cache(plan, lane, service, now)
+    elif action.code == _A_DEGRADE:
+        fleet_at(lane, service).degraded = np.int64(action.amount > 0.0)
+        lane.degraded = 1
+    elif action.code == _A_ESCALATE:
+        end_all(plan, lane, now)
     elif action.code == _A_CLEAR_QUEUE:
         _clear_queue(plan, lane, service, now)
     elif action.code == _A_RETRY:
@@ -408,6 +429,14 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
             elif r.ordinal == action.replica:
                 r.quarantined = 1 if action.code == _A_QUARANTINE else 0
             at = r.next
+
+
+@njit(internal=True)
+def _restart_all(plan, lane, service, now):  # type: ignore[no-untyped-def]
+    at = fleet_at(lane, service).first
+    while at >= 0:
+        on_replica(plan, lane, at, RESTART, replica_at(lane, at).incarnation, now)
+        at = replica_at(lane, at).next
 
 
 @njit(internal=True)
@@ -447,15 +476,12 @@ def _rollback(plan, lane, service, now):  # type: ignore[no-untyped-def]
     fleet = fleet_at(lane, service)
     for i in range(lane.n_mods):
         mod = mod_at(lane, i)
-        if _home(mod) == service and mod.begun == 1:
+        if home(mod) == service and mod.begun == 1:
             if mod.place == _VERSION and mod.bad_to == NO_VERSION:
                 mod.bad_to = fleet.version
             elif mod.place == _CONFIG_PLACE:
                 mod.over = 1
-    at = fleet.first
-    while at >= 0:
-        refresh(plan, lane, at, now)
-        at = replica_at(lane, at).next
+    refresh_service(plan, lane, service, now)
     if fleet.depth > 1:
         fleet.depth -= 1
     fleet.version = np.int64(stack_at(lane, service * lane.stack_wide + fleet.depth - 1).version)

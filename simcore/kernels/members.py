@@ -112,7 +112,10 @@ def fork(plan, lane, s):  # type: ignore[no-untyped-def]
     step = step_at(plan, span.pc)
     span.failing = 0
     for i in range(gate_at(plan, step.site).branches - 1, -1, -1):
-        p = site_at(plan, step.site + i).probability
+        call = site_at(plan, step.site + i)
+        if lane.degraded and not call.required and fleet_at(lane, span.service).degraded:
+            continue
+        p = call.probability
         if p >= 1.0 or uniform(span.key, draw_index(step.number + 1 + i, _CHOICE)) < p:
             _new_member(plan, lane, s, step.site + i, _FIRST, READY)
     return span.child

@@ -6,7 +6,7 @@ event loop does it at once, so the routines need not call one another.
 
 import numpy as np
 
-from simcore.codes import BORDER, Event, Kind, Purpose, Status, StepCode
+from simcore.codes import BORDER, Event, Kind, Param, Purpose, Status, StepCode
 from simcore.jit import njit
 from simcore.kernels import cache
 from simcore.kernels.cache import HIT, MISS, POISONED
@@ -55,6 +55,8 @@ from simcore.layout import (
     NEVER,
     UNLOCK,
     alias_at,
+    fleet_at,
+    mod_at,
     replica_at,
     service_at,
     site_at,
@@ -104,6 +106,7 @@ _ERROR_DRAW, _JITTER, _POPULARITY = np.int64(Purpose.ERROR), np.int64(Purpose.JI
 _CPU_STEP, _DELAY_STEP, _CALL_STEP = np.int64(StepCode.CPU), np.int64(StepCode.DELAY), np.int64(StepCode.CALL)
 _LOCK_STEP, _PARALLEL_STEP = np.int64(StepCode.LOCK), np.int64(StepCode.PARALLEL)
 _FILL_STEP, _END_STEP, _UNLOCK_STEP = FILL, END, UNLOCK
+_HOT_KEY = np.int64(Param.HOT_KEY)
 
 
 @njit(inline=True, internal=True)
@@ -244,6 +247,23 @@ def cache_key_of(plan, call, key, step):  # type: ignore[no-untyped-def]
 
 
 @njit(internal=True)
+def _hot_key(lane, call, s, step, cache_key):  # type: ignore[no-untyped-def]
+    """Return what a cached step reads: the key given, or the hot one; the span keeps which, for the fill."""
+    share = 0.0
+    for i in range(lane.n_mods):
+        mod = mod_at(lane, i)
+        if mod.param == _HOT_KEY and mod.service == call.service and mod.begun == 1 and mod.over == 0:
+            share = share + mod.value
+    span = span_at(lane, s)
+    bit = np.int64(1) << call.depth
+    span.hot &= ~bit
+    if share > 0.0 and uniform(span.key, draw_index(step, _POPULARITY) + np.uint64(1)) < min(1.0, share):
+        span.hot |= bit
+        return np.int64(call.key_offset)
+    return cache_key
+
+
+@njit(internal=True)
 def _section(plan, lane, s, kind, now):  # type: ignore[no-untyped-def]
     """Begin or end a serial section, or begin a parallel step; WALK: the span goes on at once."""
     span = span_at(lane, s)
@@ -294,6 +314,8 @@ def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
         call = site_at(plan, step.site)
         if kind == _FILL_STEP:
             cache_key = cache_key_of(plan, call, span.key, step.number)
+            if lane.hot_keys and (span.hot >> call.depth) & 1:
+                cache_key = call.key_offset
             holder = cache.owner(lane, call.service, cache_key)
             # health checks may trust a replica that is down
             if holder >= 0 and replica_at(lane, holder).state == UP:
@@ -302,12 +324,17 @@ def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
                 cache.fill(lane, replica_at(lane, holder).shard, cache_key, now + cached.ttl_s, cached.slots)
             span.pc += 1
             continue
+        if lane.degraded and kind == _CALL_STEP and not call.required and fleet_at(lane, span.service).degraded:
+            span.pc = step.after
+            continue
         if call.probability < 1.0 and uniform(span.key, draw_index(step.number, _CHOICE)) >= call.probability:
             span.pc = step.after
             continue
         child = new_child(plan, lane, s, step.site, 0)
         if kind != _CALL_STEP:
             cache_key = cache_key_of(plan, call, span.key, step.number)
+            if lane.hot_keys:
+                cache_key = _hot_key(lane, call, s, step.number, cache_key)
             span_at(lane, child).cache_key = cache_key
         return SEND, child, _OK
 

@@ -95,7 +95,8 @@ def _retry_storm(strength: float, scenario: Scenario, service: int) -> tuple[tup
 
 
 def _gc_death_spiral(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
-    return ((Param.LEAK, _leak_bytes(strength, scenario, service, fill_s=120.0)),)
+    # Four fifths of the memory are taken by the time that the fault usually lasts, and stay so: a kill would be a cure.
+    return ((Param.LEAK, _leak_bytes(strength, scenario, service, fill_s=75.0)),)
 
 
 def _pool_exhaustion(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
@@ -115,7 +116,7 @@ def _hot_key(strength: float, scenario: Scenario, service: int) -> tuple[tuple[P
 
 
 def _net_delay(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
-    return ((Param.EDGE_DELAY, 1.0 + 299.0 * strength),)
+    return ((Param.EDGE_DELAY, 1.0 + 149.0 * strength),)
 
 
 def _net_loss(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
@@ -253,7 +254,7 @@ CATALOGUE: Mapping[str, FaultType] = {
             ),
             Remedy("rollback"),
             Remedy("restart"),
-            target="db",
+            target="front",
         ),
     ),
     "traffic_surge": FaultType(
@@ -270,7 +271,7 @@ CATALOGUE: Mapping[str, FaultType] = {
             ),
             Remedy("scale", Where.ENTRY, amount=3.0),
             Remedy("restart", Where.ENTRY),
-            load=2.2,
+            load=1.8,
         ),
     ),
     "cache_flush": FaultType(
@@ -340,8 +341,8 @@ CATALOGUE: Mapping[str, FaultType] = {
         also=_ANYWHERE,
         claim=Claim(
             (
-                Sign(Metric.P95_S),
                 Sign(Metric.CPU_UTIL),
+                Sign(Metric.P95_S),
             ),
             Remedy("rollback"),
             Remedy("restart"),
@@ -365,17 +366,19 @@ CATALOGUE: Mapping[str, FaultType] = {
             Remedy("set_retry_budget", Where.CALLERS, amount=0.0),
             Remedy("restart"),
             target="db",
-            load=2.0,
+            load=2.7,
         ),
     ),
     "gc_death_spiral": FaultType(
-        mechanism="memory that stays alive grows; collections get longer and more frequent",
+        mechanism="memory is taken for a minute and never given back: collections get longer and more frequent",
         signature="memory up, CPU idle in pauses, goodput down",
         fixes="restart, limit_traffic",
         aim=Aim.COLLECTING,
         effects=_gc_death_spiral,
         places={Place.PROCESS: 1.0},
         also=_ANYWHERE,
+        profiles=("step",),
+        duration_s=60.0,
         claim=Claim(
             (
                 Sign(Metric.MEMORY_FRAC),
@@ -383,6 +386,7 @@ CATALOGUE: Mapping[str, FaultType] = {
             ),
             Remedy("restart"),
             Remedy("scale"),
+            act_after_s=75.0,
         ),
     ),
     "pool_exhaustion": FaultType(

@@ -31,6 +31,8 @@ from simcore.model.scenario import (
 _MAX_STEPS = 4000
 #: Benign events of one kind in an episode, on average.
 _MAX_NOISE = 1000.0
+#: Cached steps inside each other: the kernels keep a bit of a span for each.
+_MAX_NESTED = 60
 #: Cache keys of one scenario: they are numbered and held per run.
 _MAX_KEYS = 10_000_000
 
@@ -224,6 +226,9 @@ def _step(path: Path, step: AnyStep) -> Iterator[Mistake]:
         yield from _demand((*path, "delay"), step.delay)
     elif isinstance(step, LockStep) and any(_holds_lock(inner) for inner in step.lock.steps):
         yield Mistake((*path, "lock", "steps"), "must not take a further lock: nested locks can wait for each other")
+    # the path begins with the names of the service and the operation
+    if isinstance(step, CachedStep) and path[4:].count("cached") >= _MAX_NESTED:
+        yield Mistake((*path, "cached"), f"must not lie in {_MAX_NESTED} or more other cached steps")
     for at, call in _calls_of(path, step):
         if call.network is not None:
             yield from _demand((*at, "network"), call.network)

@@ -4,7 +4,7 @@ Paired runs: the same runs without the fault (the twin), with it and nobody acti
 action. All differences are taken within a run, so nothing but the fault and the action makes them.
 """
 
-__all__ = ["Outcome", "Trial", "try_fault"]
+__all__ = ["N_RUNS", "Outcome", "Trial", "claimed", "try_fault"]
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 from simcore.codes import ActionCode
 from simcore.engines.api import EngineAction, RunInputs
 from simcore.engines.registry import open_session
+from simcore.errors import RegistryError, suggest
 from simcore.model.action_types import ACTIONS
 from simcore.model.catalogue import CATALOGUE
 from simcore.model.claims import Claim, Remedy, Sign, Where
@@ -33,8 +35,6 @@ _SIGN_S = 30.0
 LEAST_SHIFT = 0.1
 #: Mended: what is left of the first sign, of what is left without an action. Of no use: the least that is left.
 MENDED, USELESS = 0.35, 0.5
-#: Half-width of a 99 % interval in standard errors, for the 23 degrees of freedom of 24 runs (Student).
-_T99 = 2.807
 N_RUNS = 24
 
 
@@ -52,7 +52,7 @@ class Outcome:
         seen = values[~np.isnan(values)]
         if seen.size < 2:
             return cls(math.nan, math.nan, math.nan)
-        half = _T99 * float(seen.std(ddof=1)) / math.sqrt(seen.size)
+        half = float(stdtrit(seen.size - 1, 0.995)) * float(seen.std(ddof=1)) / math.sqrt(seen.size)
         mean = float(seen.mean())
         return cls(mean, mean - half, mean + half)
 
@@ -91,7 +91,24 @@ class Trial:
         return self.appears and self.mended and self.useless
 
 
-def try_fault(name: str, *, engine: str = "batch", seed: int = 1, scenario: Scenario | None = None) -> Trial:
+def claimed(names: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the fault types of the given names, all that make a claim if there are none.
+
+    Raises
+    ------
+    RegistryError
+        If a name is no such type.
+    """
+    known = [name for name, kind in CATALOGUE.items() if kind.claim is not None]
+    for name in names:
+        if name not in known:
+            raise RegistryError(f"there is no fault type '{name}' that makes a claim{suggest(name, known)}")
+    return tuple(names) or tuple(known)
+
+
+def try_fault(
+    name: str, *, engine: str = "batch", seed: int = 1, threads: int | None = None, scenario: Scenario | None = None
+) -> Trial:
     """Try the claim of a fault type.
 
     Parameters
@@ -102,6 +119,8 @@ def try_fault(name: str, *, engine: str = "batch", seed: int = 1, scenario: Scen
         Name of the engine.
     seed
         Of the paired runs.
+    threads
+        Of the batch engine; by default all.
     scenario
         Where it is tried; ``clinic`` by default.
     """
@@ -113,7 +132,7 @@ def try_fault(name: str, *, engine: str = "batch", seed: int = 1, scenario: Scen
         base = Scenario.model_validate(base.model_copy(update={"workload": workload}).model_dump(exclude_unset=True))
     text = name if claim.target is None else f"{name}@{claim.target}"
     fault = parse_fault(text, base, onset_s=ONSET_S, severity=1.0)
-    arms = _Arms(base, fault, claim, engine, seed)
+    arms = _Arms(base, fault, claim, engine, seed, threads)
     twin, noop, fix, wrong = (arms.play(faulty, remedy) for faulty, remedy in arms.each())
     sees = tuple(arms.level(twin, sign, *arms.before) for sign in claim.signs)
     shifts = tuple(_shift(arms, noop, twin, sign, arms.before) for sign in claim.signs)
@@ -130,8 +149,10 @@ def _shift(arms: "_Arms", arm: Floats, twin: Floats, sign: Sign, window: tuple[f
 class _Arms:
     """The paired sessions of one trial."""
 
-    def __init__(self, scenario: Scenario, fault: Fault, claim: Claim, engine: str, seed: int) -> None:
-        self.scenario, self.fault, self.claim, self.engine = scenario, fault, claim, engine
+    def __init__(
+        self, scenario: Scenario, fault: Fault, claim: Claim, engine: str, seed: int, threads: int | None
+    ) -> None:
+        self.scenario, self.fault, self.claim, self.engine, self.threads = scenario, fault, claim, engine, threads
         act_s = ONSET_S + claim.act_after_s
         self.before = (max(ONSET_S, act_s - _SIGN_S), act_s)
         self.judged = (ONSET_S + claim.judged_s[0], ONSET_S + claim.judged_s[1])
@@ -154,7 +175,7 @@ class _Arms:
     def play(self, faulty: bool, remedy: Remedy | None) -> Floats:
         """Return (run, window, service + 1, metric) of one arm."""
         runs: Sequence[RunInputs] = self._runs[faulty]
-        session = open_session(self.engine, self.scenario, runs)
+        session = open_session(self.engine, self.scenario, runs, threads=self.threads)
         session.advance(self._act_s)
         first = session.observe().metrics
         if remedy is not None:

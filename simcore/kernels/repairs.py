@@ -1,0 +1,69 @@
+"""Actions that end what is wrong rather than restart it, or that make up for it: a cache is warmed."""
+
+import numpy as np
+
+from simcore.codes import Param
+from simcore.jit import njit
+from simcore.kernels import cache
+from simcore.kernels.replica import UP, refresh
+from simcore.layout import fleet_at, mod_at, replica_at, seed_at, service_at, stream_at
+
+_SURGE = np.int64(Param.SURGE)
+
+
+@njit(internal=True)
+def home(mod):  # type: ignore[no-untyped-def]
+    """Return the service where a modulation lives: of an edge, the callee."""
+    return mod.peer if mod.peer >= 0 else mod.service
+
+
+@njit(internal=True)
+def refresh_service(plan, lane, service, now):  # type: ignore[no-untyped-def]
+    """Recompute the effective values of all replicas of a service."""
+    at = fleet_at(lane, service).first
+    while at >= 0:
+        refresh(plan, lane, at, now)
+        at = replica_at(lane, at).next
+
+
+@njit(internal=True)
+def end_place(plan, lane, service, place, now):  # type: ignore[no-untyped-def]
+    """End the modulations of a service that have begun and live in a place."""
+    for i in range(lane.n_mods):
+        mod = mod_at(lane, i)
+        if home(mod) == service and mod.begun == 1 and mod.place == place:
+            mod.over = 1
+    refresh_service(plan, lane, service, now)
+
+
+@njit(internal=True)
+def end_all(plan, lane, now):  # type: ignore[no-untyped-def]
+    """End every modulation that has begun."""
+    for i in range(lane.n_mods):
+        mod = mod_at(lane, i)
+        if mod.begun == 1:
+            mod.over = 1
+            if mod.param == _SURGE:
+                stream_at(lane, mod.stream).value = 0.0
+    for service in range(plan.n_services):
+        refresh_service(plan, lane, service, now)
+
+
+@njit(internal=True)
+def warm_cache(plan, lane, service, now):  # type: ignore[no-untyped-def]
+    """Load the most popular keys that each replica owns into it, the most popular last."""
+    base = service_at(plan, service)
+    at = fleet_at(lane, service).first
+    while at >= 0:
+        r = replica_at(lane, at)
+        if r.state == UP and r.shard >= 0:
+            found = np.int64(0)
+            end = np.int64(0)
+            while end < base.n_keys and found < base.slots:
+                found += cache.owner(lane, service, np.int64(seed_at(plan, base.first_key + end).key)) == at
+                end += 1
+            for i in range(end - 1, -1, -1):
+                cache_key = np.int64(seed_at(plan, base.first_key + i).key)
+                if cache.owner(lane, service, cache_key) == at:
+                    cache.fill(lane, r.shard, cache_key, now + base.ttl_s, base.slots)
+        at = r.next
