@@ -29,7 +29,7 @@ from simcore.kernels.spans import (
 )
 from simcore.model.scenario import Scenario
 from simcore.streams import run_key
-from tests.shop import END_S, EVERY, act, guarded_shop, lane_of, logs_of, play, runs, shop, windows_of
+from tests.shop import END_S, EVERY, act, elastic_shop, guarded_shop, lane_of, logs_of, play, runs, shop, windows_of
 from tests.strategies import Example, examples
 
 _FEW = settings(
@@ -44,6 +44,7 @@ _CASES = {
     "faults, scale-ups and restarts": (shop(), runs(3)),
     "replicas out of memory": (shop(memory=1250), runs(3)),
     "guarded calls": (guarded_shop(), runs(3)),
+    "load that comes and goes": (elastic_shop(), runs(3)),
 }
 
 
