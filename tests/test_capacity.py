@@ -141,6 +141,25 @@ def test_queues_thrown_out_collections_and_probes_find_room() -> None:
     assert np.count_nonzero(log["event"] == Event.COLLECTION) > 10
 
 
+def test_a_kill_that_cancels_hundreds_of_calls_finds_room_for_their_entries() -> None:
+    slow = {"work": {"steps": [{"delay": {"mean_s": 300.0}}], "cancellable": True}}
+    scenario = _crowd(operations=slow, cores=1.0)
+    wide, narrow = (
+        BatchSession(scenario, runs(1, trouble=False), log=True, capacity=capacity) for capacity in (None, ONE)
+    )
+    for session in (wide, narrow):
+        session.advance(5.0)
+        session.apply([EngineAction(0, ActionCode.RESTART, 5.0, 0)])
+        session.advance(6.0)
+        assert_consistent(session, 0)
+    assert logs_of(wide) == logs_of(narrow)
+    killed, cancelled = (
+        np.count_nonzero(narrow.events(0)["event"] == event) for event in (Event.KILLED, Event.CANCELLED)
+    )
+    assert killed == cancelled > 400
+    assert lane_of(narrow, 0)["control_cap"] >= lane_of(narrow, 0)["span_cap"] > 400
+
+
 def test_the_growth_of_one_run_leaves_the_others_arrays_alone() -> None:
     quiet, loud, again = runs(1, trouble=False)[0], runs(1, first=1)[0], runs(1, trouble=False)[0]
     session = BatchSession(shop(5.0), [quiet, loud, again])
