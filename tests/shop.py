@@ -109,6 +109,36 @@ def guarded_shop(rate_rps: float = 90.0) -> Scenario:
     )
 
 
+def elastic_shop() -> Scenario:
+    """Return a shop whose load comes and goes, with replicas that follow it, and reads of which one is made for all."""
+    query = {"call": {"to": "db.query", "timeout_s": 0.5, "retries": 1}}
+    keys = {"count": 12, "zipf": 1.0, "absent": 0.3, "replicated": 3}
+    read = {"cached": {"to": "cache.get", "keys": keys, "coalesce": True, "steps": [query]}}
+    auto = {"target": 0.5, "every_steps": 1, "stabilisation_steps": 2}
+    services: dict[str, dict[str, object]] = {
+        "api": {"autoscaler": auto, "operations": {"view": {"steps": [{"cpu": {"mean_s": 0.02}}, read]}}},
+        "cache": {"replicas": {"initial": 3}, "cache": {"slots": 4, "ttl_s": 0.3, "negative_ttl_s": 0.1}}
+        | {"operations": {"get": {}}},
+        "db": {"autoscaler": auto, "operations": {"query": {"steps": [{"cpu": {"mean_s": 0.04}}]}}},
+    }
+    rates = [(0.0, 0.4), (2.0, 1.0), (6.0, 0.1), (9.0, 0.7)]
+    return Scenario.model_validate(
+        {
+            "name": "elastic",
+            "timing": {"step_s": 1.0, "steps": 12, "burn_in_steps": 1},
+            "network": {"mean_s": 0.004, "dist": "exponential"},
+            "services": {name: {"startup_s": 0.4, "drain_s": 0.5} | spec for name, spec in services.items()},
+            "workload": {
+                "rate_rps": 60.0,
+                "timeout_s": 1.0,
+                "entries": [{"operation": "api.view"}],
+                "shape": "series",
+                "series": [{"time_s": time_s, "factor": factor} for time_s, factor in rates],
+            },
+        }
+    )
+
+
 TROUBLE = (
     Modulation(Param.SPEED, Place.PROCESS, 2),
     Modulation(Param.CRASH, Place.NODE, 0, 1),

@@ -35,7 +35,7 @@ from simcore.kernels.spans import (
 )
 from simcore.model.scenario import Scenario
 from simcore.streams import run_key
-from tests.shop import END_S, EVERY, act, guarded_shop, lane_of, logs_of, play, runs, shop, windows_of
+from tests.shop import END_S, EVERY, act, elastic_shop, guarded_shop, lane_of, logs_of, play, runs, shop, windows_of
 from tests.strategies import Example, examples
 
 _FEW = settings(
@@ -50,6 +50,7 @@ _CASES = {
     "faults, scale-ups and restarts": (shop(), runs(3)),
     "replicas out of memory": (shop(memory=1250), runs(3)),
     "guarded calls": (guarded_shop(), runs(3)),
+    "load that comes and goes": (elastic_shop(), runs(3)),
 }
 
 
@@ -145,6 +146,25 @@ def test_queues_thrown_out_collections_and_probes_find_room() -> None:
     assert np.count_nonzero(thrown & (log["time_s"] == 3.5)) > 300
     assert np.count_nonzero(thrown & (log["time_s"] > 3.5)) > 0
     assert np.count_nonzero(log["event"] == Event.COLLECTION) > 10
+
+
+def test_a_kill_that_cancels_hundreds_of_calls_finds_room_for_their_entries() -> None:
+    slow = {"work": {"steps": [{"delay": {"mean_s": 300.0}}], "cancellable": True}}
+    scenario = _crowd(operations=slow, cores=1.0)
+    wide, narrow = (
+        BatchSession(scenario, runs(1, trouble=False), log=True, capacity=capacity) for capacity in (None, ONE)
+    )
+    for session in (wide, narrow):
+        session.advance(5.0)
+        session.apply([EngineAction(0, ActionCode.RESTART, 5.0, 0)])
+        session.advance(6.0)
+        assert_consistent(session, 0)
+    assert logs_of(wide) == logs_of(narrow)
+    killed, cancelled = (
+        np.count_nonzero(narrow.events(0)["event"] == event) for event in (Event.KILLED, Event.CANCELLED)
+    )
+    assert killed == cancelled > 400
+    assert lane_of(narrow, 0)["control_cap"] >= lane_of(narrow, 0)["span_cap"] > 400
 
 
 def test_the_growth_of_one_run_leaves_the_others_arrays_alone() -> None:

@@ -146,11 +146,15 @@ def test_a_wrong_number_does_not_hide_a_wrong_name(tmp_path: Path) -> None:
         ("get: {}", "Get: {}", "services.cache.operations.Get: the name must be lower-case letters"),
         ("get: {}", "1: {}", "services.cache.operations keys must be text, got 1; put it in quotes"),
         ("get: {}", "<<: {get: {}}", "services.cache.operations merging with '<<' is not YAML 1.2"),
-        ("get: {}", "get: {steps: [{wait: 3}]}", "must have exactly one of the keys cpu, delay, call, cached"),
+        (
+            "get: {}",
+            "get: {steps: [{wait: 3}]}",
+            "must have exactly one of the keys cpu, delay, call, cached, lock, parallel",
+        ),
         (
             "get: {}",
             "get: {steps: [[1]]}",
-            "steps[0] must have exactly one of the keys cpu, delay, call, cached, got a",
+            "steps[0] must have exactly one of the keys cpu, delay, call, cached, lock, parallel, got a",
         ),
         ("get: {}", "get: !!binary aGk=", "services.cache.operations.get must be a plain value, got the tag"),
         ("delay: {mean_s: 0.01}", "delay: {mean_s: 0.01, sigma: 2}", "sigma must be absent unless dist is lognormal"),
@@ -198,6 +202,207 @@ def test_a_mistake_names_path_and_rule_and_value(tmp_path: Path, old: str, new: 
     assert len(found) == 1, found
     assert rule in found[0]
     assert re.match(r"shop\.yaml:\d+: ", found[0])
+
+
+RECORDED = {
+    "none": ({}, "workload.series must have at least 1 item if shape is series and there is no series_csv"),
+    "same time": ({"series": [(0, 1), (0, 2)]}, "workload.series[1].time_s must be > 0, that of the point before"),
+    "back": ({"series": [(0, 1), (5, 2), (4, 2)]}, "workload.series[2].time_s must be > 5, that of the point before"),
+    "silent": ({"series": [(0, 0), (5, 0)]}, "workload.series must have a point with a factor > 0"),
+    "negative": ({"series": [(0, -1)]}, "workload.series[0].factor must be >= 0, got -1"),
+    "both": ({"series": [(0, 1)], "series_csv": "a.csv"}, "series_csv must be absent if series is given, got 'a.csv'"),
+    "shape": ({"shape": "constant", "series": [(0, 1)]}, "workload.series must be absent unless shape is series"),
+    "csv and shape": ({"shape": "constant", "series_csv": "a.csv"}, "series_csv must be absent unless shape is series"),
+    "no file": ({"series_csv": "a.csv"}, "series_csv must be absent in a scenario that is read from no file"),
+    "other keys": ({"series": [(0, 1)], "factor": 2.0}, "workload.factor must be absent unless shape is step or burst"),
+    "no number": ({"series_csv": 3}, "workload.series_csv must be text, got 3"),
+}
+
+
+def refused(**parts: Any) -> list[str]:
+    """Return the mistakes in a small scenario with these parts."""
+    plain: dict[str, Any] = {
+        "name": "plain",
+        "services": {"web": {"operations": {"get": {}}}},
+        "workload": {"rate_rps": 10.0, "entries": [{"operation": "web.get"}]},
+    }
+    for path, value in parts.items():
+        plain[path] = plain.get(path, {}) | value
+    with pytest.raises(ScenarioError) as caught:
+        build_scenario(plain)
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize("case", RECORDED)
+def test_recorded_rates_come_in_one_way_and_in_order(case: str) -> None:
+    given, rule = RECORDED[case]
+    points = [{"time_s": float(t), "factor": float(factor)} for t, factor in given.get("series", [])]
+    (found,) = refused(workload={"shape": "series"} | given | ({"series": points} if points else {}))
+    assert rule in found
+
+
+@pytest.mark.parametrize(
+    ("workload", "rule"),
+    [
+        ({"shape": "step", "factor": 2.0}, "workload.shape must be constant if there are closed users"),
+        ({"closed": {"users": 3, "think": {"mean_s": 0.0}}}, "workload.closed.think.mean_s must be > 0, got 0"),
+        ({"closed": {"users": 3, "think": {"mean_s": 1.0, "shape": 3.0}}}, "think.shape must be absent unless dist is"),
+        ({"closed": {"users": 0, "think": {"mean_s": 1.0}}}, "workload.closed.users must be >= 1, got 0"),
+        ({"amplitude": 0.5}, "workload.amplitude must be absent unless shape is sinusoidal"),
+    ],
+)
+def test_what_means_nothing_to_users_who_think_is_refused(workload: dict[str, Any], rule: str) -> None:
+    (found,) = refused(workload={"closed": {"users": 3, "think": {"mean_s": 1.0}}} | workload)
+    assert rule in found
+
+
+@pytest.mark.parametrize(
+    ("replicas", "autoscaler", "rule"),
+    [
+        ({"min": 2, "initial": 2, "max": 2}, {}, "autoscaler must be absent unless replicas.min < replicas.max, got 2"),
+        ({}, {"target": 1.0}, "autoscaler.target must be < 1 / (1 + tolerance) = 0.9091 (or it never adds a replica)"),
+        ({}, {"target": 0.5, "tolerance": 1.0}, "autoscaler.target must be < 1 / (1 + tolerance) = 0.5 "),
+        ({}, {"target": 0.0}, "autoscaler.target must be > 0, got 0"),
+        ({}, {"every_steps": 0}, "autoscaler.every_steps must be >= 1, got 0"),
+    ],
+)
+def test_an_autoscaler_must_be_able_to_act(replicas: dict[str, Any], autoscaler: dict[str, Any], rule: str) -> None:
+    web = {"operations": {"get": {}}, "replicas": replicas, "autoscaler": autoscaler}
+    (found,) = refused(services={"web": web})
+    assert rule in found
+
+
+@pytest.mark.parametrize(
+    ("cache", "replicas", "cached", "rule"),
+    [
+        ({"copies": 3}, 9, {}, "services.kv.cache.copies must be absent unless a cached step has replicated keys"),
+        ({"negative_ttl_s": 3.0}, 9, {}, "kv.cache.negative_ttl_s must be absent unless a cached step has absent keys"),
+        ({"copies": 1}, 9, {"replicated": 2}, "keys.replicated must be absent unless the cache has copies > 1 and"),
+        ({}, 1, {"replicated": 2}, "keys.replicated must be absent unless the cache has copies > 1 and replicas.max"),
+        ({}, 9, {"replicated": 6}, "services.web.operations.get.steps[0].cached.keys.replicated must be <= count = 5"),
+        ({}, 9, {"coalesce": True}, "cached.coalesce must be absent unless there are steps to run once, got True"),
+        ({}, 9, {"absent": 1.5}, "cached.keys.absent must be <= 1, got 1.5"),
+    ],
+)
+def test_what_a_cache_cannot_do_alone_is_refused(
+    cache: dict[str, Any], replicas: int, cached: dict[str, Any], rule: str
+) -> None:
+    keys = {"count": 5} | {key: value for key, value in cached.items() if key != "coalesce"}
+    step = {"cached": {"to": "kv.get", "keys": keys, "coalesce": "coalesce" in cached}}
+    kv = {"operations": {"get": {}}, "cache": {"slots": 9} | cache, "replicas": {"max": replicas}}
+    (found,) = refused(services={"web": {"operations": {"get": {"steps": [step]}}}, "kv": kv})
+    assert rule in found
+
+
+def test_what_caches_users_and_autoscalers_can_do_together_is_accepted() -> None:
+    keys = {"count": 5, "absent": 0.5, "replicated": 2}
+    step = {"cached": {"to": "kv.get", "keys": keys, "coalesce": True, "steps": [{"delay": {"mean_s": 0.01}}]}}
+    shard = {"slots": 9, "negative_ttl_s": 2.0, "copies": 3}
+    scenario = build_scenario(
+        {
+            "name": "full",
+            "services": {
+                "web": {"operations": {"get": {"steps": [step]}}, "autoscaler": {}},
+                "kv": {"operations": {"get": {}}, "cache": shard},
+            },
+            "workload": {
+                "rate_rps": 10.0,
+                "entries": [{"operation": "web.get"}],
+                "closed": {"users": 3, "think": {"mean_s": 1.0}},
+            },
+        }
+    )
+    assert scenario.workload.closed is not None
+    assert scenario.workload.closed.users == 3
+
+
+# --- recorded rates in a file
+
+
+def recorded(folder: Path, rates: str | bytes | None) -> str:
+    """Write a scenario with recorded rates, and the rates; return its path."""
+    if rates is not None:
+        write(folder, rates, "rates.csv")
+    return write(folder, change("rate_rps: 10", "rate_rps: 10\n  shape: series\n  series_csv: rates.csv"))
+
+
+def test_recorded_rates_are_multiples_of_the_rate(tmp_path: Path) -> None:
+    scenario = load_scenario(recorded(tmp_path, "time_s,rate_rps\n-5,10\n0,2.5\n60,1e2\n"))
+    assert [(point.time_s, point.factor) for point in scenario.workload.series] == [(-5, 1.0), (0, 0.25), (60, 10.0)]
+    assert scenario.workload.series_csv is None
+    # windows line ends, a byte order mark, the columns the other way round: the same rates
+    twin = load_scenario(recorded(tmp_path, b"\xef\xbb\xbfrate_rps,time_s\r\n10,-5\r\n2.5,0\r\n100,60\r\n"))
+    assert twin == scenario
+    assert Scenario.model_validate(scenario.model_dump()) == scenario
+
+
+def test_the_digest_covers_the_recorded_rates(tmp_path: Path) -> None:
+    one, other = (load_scenario(recorded(tmp_path, f"time_s,rate_rps\n0,{rate}\n")).digest for rate in (10.0, 10.5))
+    assert one != other
+    listed = change("rate_rps: 10", "rate_rps: 10\n  shape: series\n  series: [{time_s: 0, factor: 1}]")
+    assert load_scenario(write(tmp_path, listed)).digest == one
+
+
+BROKEN: dict[str, tuple[str | bytes | None, str]] = {
+    "missing": (None, "rates.csv: no such file beside the scenario"),
+    "empty": ("", "rates.csv: must have the columns time_s, rate_rps, got nothing"),
+    "no rows": ("time_s,rate_rps\n", "rates.csv: must have a row with a rate_rps > 0"),
+    "no text": (b"time_s,rate_rps\n0,\xff\n", "rates.csv: is not UTF-8 text (byte 18)"),
+    "columns": ("time,rate\n0,1\n", "rates.csv:1: must have the columns time_s, rate_rps, got time,rate"),
+    "a column twice": (
+        "time_s,time_s\n0,1\n",
+        "rates.csv:1: must have the columns time_s, rate_rps, got time_s,time_s",
+    ),
+    "three columns": (
+        "time_s,rate_rps,x\n0,1,2\n",
+        "rates.csv:1: must hold time_s and rate_rps, separated by one comma",
+    ),
+    "a third value": ("time_s,rate_rps\n0,1\n1,2,3\n", "rates.csv:3: must hold time_s and rate_rps, separated by"),
+    "a blank line": ("time_s,rate_rps\n0,1\n\n1,2\n", "rates.csv:3: must hold time_s and rate_rps, separated by"),
+    "no number": ("time_s,rate_rps\n0,1\n1,fast\n", "rates.csv:3: rate_rps must be a finite number, got 'fast'"),
+    "nothing": ("time_s,rate_rps\n0,1\n,2\n", "rates.csv:3: time_s must be a finite number, got nothing"),
+    "nan": ("time_s,rate_rps\n0,nan\n", "rates.csv:2: rate_rps must be a finite number, got 'nan'"),
+    "quotes": ('time_s,rate_rps\n0,"1"\n', "rates.csv:2: rate_rps must be a finite number, got '\"1\"'"),
+    "negative": ("time_s,rate_rps\n0,1\n1,-2\n", "rates.csv:3: rate_rps must lie between 0 and 100 times workload."),
+    "too much": ("time_s,rate_rps\n0,1001\n", "between 0 and 100 times workload.rate_rps = 10, got 1001"),
+    "back in time": ("time_s,rate_rps\n0,1\n0,2\n", "rates.csv:3: time_s must be > 0, that of the line before, got 0"),
+    "silence": ("time_s,rate_rps\n0,0\n9,0\n", "rates.csv: must have a row with a rate_rps > 0"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_wrong_recording_is_refused_with_its_line(tmp_path: Path, case: str) -> None:
+    rates, rule = BROKEN[case]
+    path = recorded(tmp_path, rates)
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(path)
+    (found,) = str(caught.value).splitlines()
+    line = line_of(Path(path).read_text(), "series_csv")
+    assert found.startswith(f"{path}:{line}: workload.series_csv: rates.csv:")
+    assert rule in found
+
+
+def test_all_mistakes_of_a_recording_are_listed_beside_the_others(tmp_path: Path) -> None:
+    path = recorded(tmp_path, "time_s,rate_rps\n0,a\n1,b\n2,3\n")
+    Path(path).write_text(Path(path).read_text().replace("threads: 8", "threads: 0"))
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(path)
+    assert [line.rpartition(" ")[2] for line in str(caught.value).splitlines()] == ["0", "'a'", "'b'"]
+
+
+def test_a_recording_that_is_wrong_throughout_is_not_listed_throughout(tmp_path: Path) -> None:
+    path = recorded(tmp_path, "time_s,rate_rps\n" + "x,y\n" * 100)
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(path)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 11
+    assert lines[-1].endswith("rates.csv: and 190 more mistakes")
+
+
+def test_a_recording_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    path = recorded(tmp_path, "time_s,rate_rps\n" + "".join(f"{i},1\n" for i in range(100_001)))
+    with pytest.raises(ScenarioError, match=r"rates\.csv: must have at most 100000 rows, got 100001"):
+        load_scenario(path)
 
 
 def test_a_mistake_names_the_line_of_its_key(tmp_path: Path) -> None:

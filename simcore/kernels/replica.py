@@ -5,7 +5,7 @@ import numpy as np
 from simcore.codes import BalancerCode, Kind, Param, Place, ReplicaState
 from simcore.jit import njit
 from simcore.kernels.balancers import drawn
-from simcore.kernels.calendar import enter_control, set_leaf
+from simcore.kernels.calendar import control_is_short, enter_control, set_leaf
 from simcore.kernels.gates import hand_on_all
 from simcore.layout import NEVER, Need, fleet_at, job_at, mod_at, replica_at, rules_at, service_at, span_at
 from simcore.samplers import integrate
@@ -20,6 +20,7 @@ _ROUND_ROBIN, _LEAST_OUTSTANDING = np.int64(BalancerCode.ROUND_ROBIN), np.int64(
 _CONTROL = np.int64(Need.CONTROL)
 _REPLICA = np.int64(Kind.REPLICA)
 _JOBS = np.int64(Need.JOBS)
+_SLACK = np.int64(4)
 _PROCESS, _VERSION, _CONFIG = np.int64(Place.PROCESS), np.int64(Place.VERSION), np.int64(Place.CONFIG)
 _SPEED, _CORES, _DEMAND, _DELAY = (
     np.int64(Param.SPEED),
@@ -316,5 +317,5 @@ def enter_replica(lane, time, at, what):  # type: ignore[no-untyped-def]
     r = replica_at(lane, at)
     enter_control(lane, time, _REPLICA, np.uint64(at), r.entries, what, at, r.incarnation)
     r.entries += 1
-    if lane.n_control + lane.n_replicas + 4 > lane.control_cap:
+    if control_is_short(lane, _SLACK):
         lane.need |= _CONTROL

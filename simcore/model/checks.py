@@ -3,6 +3,7 @@
 __all__ = ["check_references", "check_values"]
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from simcore.codes import Place
@@ -23,6 +24,7 @@ from simcore.model.scenario import (
     Scenario,
     Service,
     Spec,
+    Workload,
 )
 
 #: Steps of one operation; draws that belong to no step are numbered 4095.
@@ -197,6 +199,8 @@ def _services(scenario: Scenario) -> Iterator[Mistake]:
             rule = f"must be > base_bytes + per_span_bytes = {need}, got {memory.limit_bytes}"
             yield Mistake(("services", name, "memory", "limit_bytes"), rule)
         yield from _discipline(("services", name), service)
+        yield from _autoscaler(("services", name), service)
+    yield from _caches(scenario)
     counts: dict[str, int] = {}
     keys = 0
     for path, operation, step in _steps(scenario):
@@ -239,6 +243,43 @@ def _discipline(path: Path, service: Service) -> Iterator[Mistake]:
     yield from _only(path, service, "codel", service.discipline == "codel", "discipline is codel")
 
 
+def _autoscaler(path: Path, service: Service) -> Iterator[Mistake]:
+    spec, replicas = service.autoscaler, service.replicas
+    if spec is None:
+        return
+    if replicas.min == replicas.max:
+        rule = f"must be absent unless replicas.min < replicas.max, got {replicas.min} and {replicas.max}"
+        yield Mistake((*path, "autoscaler"), rule)
+    # the utilisation is 1 at most
+    if not spec.target * (1.0 + spec.tolerance) < 1.0:
+        rule = f"must be < 1 / (1 + tolerance) = {1.0 / (1.0 + spec.tolerance):.4g} (or it never adds a replica)"
+        yield Mistake((*path, "autoscaler", "target"), f"{rule}, got {spec.target:g}")
+
+
+def _caches(scenario: Scenario) -> Iterator[Mistake]:
+    """Yield what caches and their users say that would do nothing without the other."""
+    reads = [(path, step.cached) for path, _, step in _steps(scenario) if isinstance(step, CachedStep)]
+    for name, service in scenario.services.items():
+        if service.cache is None:
+            continue
+        path: Path = ("services", name, "cache")
+        keys = [cached.keys for _, cached in reads if cached.to.partition(".")[0] == name]
+        copied, absent = any(spec.replicated for spec in keys), any(spec.absent > 0.0 for spec in keys)
+        yield from _only(path, service.cache, "copies", copied, "a cached step has replicated keys in it")
+        yield from _only(path, service.cache, "negative_ttl_s", absent, "a cached step has absent keys in it")
+    for path, cached in reads:
+        yield from _only((*path, "cached"), cached, "coalesce", bool(cached.steps), "there are steps to run once")
+        service_or_none = scenario.services.get(cached.to.partition(".")[0])
+        if service_or_none is None or service_or_none.cache is None:
+            continue
+        copies = min(service_or_none.cache.copies, service_or_none.replicas.max)
+        here, when = (*path, "cached", "keys"), "the cache has copies > 1 and replicas.max > 1"
+        yield from _only(here, cached.keys, "replicated", copies > 1, when)
+        if cached.keys.replicated > cached.keys.count:
+            rule = f"must be <= count = {cached.keys.count}, got {cached.keys.replicated}"
+            yield Mistake((*here, "replicated"), rule)
+
+
 def _demand(path: Path, demand: Demand) -> Iterator[Mistake]:
     yield from _only(path, demand, "sigma", demand.dist == "lognormal", "dist is lognormal")
     yield from _only(path, demand, "shape", demand.dist == "gamma", "dist is gamma")
@@ -263,10 +304,37 @@ def _workload(scenario: Scenario) -> Iterator[Mistake]:
     if burst and not workload.from_s < workload.until_s:
         rule = f"must be > from_s = {workload.from_s:g}, got {workload.until_s:g}"
         yield Mistake((*path, "until_s"), rule)
+    yield from _series(path, workload)
+    if workload.closed is not None:
+        if workload.shape != "constant":
+            rule = "must be constant if there are closed users, who wait and think whatever the time"
+            yield Mistake((*path, "shape"), f"{rule}, got {workload.shape!r}")
+        yield from _demand((*path, "closed", "think"), workload.closed.think)
+        if not workload.closed.think.mean_s > 0.0:
+            yield Mistake((*path, "closed", "think", "mean_s"), "must be > 0, got 0")
     for key in ("latency_s", "p95_s"):
         if getattr(slo, key) > workload.timeout_s:
             rule = f"must be <= workload.timeout_s = {workload.timeout_s:g}, got {getattr(slo, key):g}"
             yield Mistake(("slo", key), rule)
+
+
+def _series(path: Path, workload: Workload) -> Iterator[Mistake]:
+    """Yield what is wrong with recorded rates."""
+    recorded, points = workload.shape == "series", workload.series
+    for key in ("series", "series_csv"):
+        yield from _only(path, workload, key, recorded, "shape is series")
+    if not recorded:
+        return
+    if points and workload.series_csv is not None:
+        yield Mistake((*path, "series_csv"), f"must be absent if series is given, got {workload.series_csv!r}")
+    if not points and workload.series_csv is None:
+        yield Mistake((*path, "series"), "must have at least 1 item if shape is series and there is no series_csv")
+    for i, (before, point) in enumerate(pairwise(points), 1):
+        if not point.time_s > before.time_s:
+            rule = f"must be > {before.time_s:g}, that of the point before, got {point.time_s:g}"
+            yield Mistake((*path, "series", i, "time_s"), rule)
+    if points and not any(point.factor > 0.0 for point in points):
+        yield Mistake((*path, "series"), "must have a point with a factor > 0")
 
 
 def _timing(scenario: Scenario) -> Iterator[Mistake]:

@@ -2,7 +2,9 @@
 
 __all__ = ["build_scenario", "load_scenario", "schema", "shipped"]
 
+import math
 import re
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -11,6 +13,7 @@ from pydantic import ValidationError
 from simcore.errors import ScenarioError, suggest
 from simcore.model.checks import check_references, check_values
 from simcore.model.documents import Document, Mistake, Path, read_document, show
+from simcore.model.recordings import read_rates
 from simcore.model.scenario import Scenario
 
 _FOLDER = FilePath(__file__).resolve().parent / "scenarios"
@@ -65,7 +68,7 @@ def load_scenario(name_or_path: str) -> Scenario:
             f"there is no scenario '{name_or_path}'{suggest(name_or_path, known)} Shipped are {names}; "
             "a path must hold a dot or a slash"
         )
-    return _build(read_document(file), file.name if name_or_path in known else name_or_path)
+    return _build(read_document(file), file.name if name_or_path in known else name_or_path, file.parent)
 
 
 def build_scenario(data: Any, source: str = "scenario") -> Scenario:
@@ -83,7 +86,7 @@ def build_scenario(data: Any, source: str = "scenario") -> Scenario:
     ScenarioError
         Listing every mistake, one a line.
     """
-    return _build(Document(data), source)
+    return _build(Document(data), source, None)
 
 
 def schema() -> dict[str, Any]:
@@ -104,10 +107,11 @@ def _close(node: Any) -> None:
             _close(child)
 
 
-def _build(document: Document, source: str) -> Scenario:
+def _build(document: Document, source: str, folder: FilePath | None) -> Scenario:
     if not isinstance(document.data, dict):
         what = "nothing" if document.data is None else _value(document.data)
         raise ScenarioError(f"{source}: a scenario must be a mapping of keys to values, got {what}")
+    document = _with_recording(document, folder)
     found: list[Mistake] = []
     scenario: Scenario | None = None
     try:
@@ -123,6 +127,27 @@ def _build(document: Document, source: str) -> Scenario:
         raise ScenarioError(_listing(mistakes, document, source))
     assert scenario is not None
     return scenario
+
+
+def _with_recording(document: Document, folder: FilePath | None) -> Document:
+    """Return a document with the recorded rates in place of the file that holds them; a wrong file is a mistake."""
+    path: Path = ("workload", "series_csv")
+    workload = document.data.get("workload")
+    if not isinstance(workload, dict) or workload.get("shape") != "series" or "series" in workload:
+        return document
+    name, base_rps = workload.get("series_csv"), workload.get("rate_rps")
+    if not isinstance(name, str) or isinstance(base_rps, bool) or not isinstance(base_rps, (int, float)):
+        return document
+    if not 0.0 < base_rps < math.inf:
+        return document
+    if folder is None:
+        rule = "must be absent in a scenario that is read from no file; give series instead"
+        return replace(document, mistakes=(*document.mistakes, Mistake(path, rule)))
+    points, rules = read_rates(folder / name, float(base_rps))
+    if rules:
+        return replace(document, mistakes=(*document.mistakes, *(Mistake(path, f": {rule}") for rule in rules)))
+    rest = {key: value for key, value in workload.items() if key != "series_csv"}
+    return replace(document, data=document.data | {"workload": rest | {"series": points}})
 
 
 def _related(one: Path, other: Path) -> bool:
@@ -232,7 +257,7 @@ def _rule(kind: str, context: dict[str, Any], given: Any, message: str, path: Pa
     if kind == "invalid_key":
         return ": keys must be text"
     if kind == "step_kind":
-        return f"must have exactly one of the keys cpu, delay, call, cached{got}"
+        return f"must have exactly one of the keys cpu, delay, call, cached, lock, parallel{got}"
     return f"is not valid: {message}{got}"
 
 

@@ -24,6 +24,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+#: Bounds of a recorded series: points, and multiple of the base rate.
+MAX_POINTS, MAX_FACTOR = 100_000, 100.0
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 DistName = Literal["constant", "exponential", "lognormal", "gamma"]
 
@@ -415,7 +417,7 @@ class Point(Spec):
     """From an instant on, the rate is a multiple of ``rate_rps``."""
 
     time_s: float
-    factor: Annotated[float, Field(ge=0, le=100)]
+    factor: Annotated[float, Field(ge=0, le=MAX_FACTOR)]
 
 
 class Workload(Spec):
@@ -432,7 +434,7 @@ class Workload(Spec):
     closed: Closed | None = None
     """Users instead of an open stream; ``rate_rps`` then only sizes faults and J."""
     shape: Literal["constant", "sinusoidal", "step", "burst", "series"] = "constant"
-    series: Annotated[list[Point], Field(max_length=100_000)] = []
+    series: Annotated[list[Point], Field(max_length=MAX_POINTS)] = []
     """Series only: the factor holds from its time to the next point's; times increase."""
     series_csv: str | None = None
     """Series only, instead of ``series``: a CSV file beside the scenario with columns ``time_s`` and ``rate_rps``."""
