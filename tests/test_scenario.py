@@ -147,7 +147,7 @@ def test_a_wrong_number_does_not_hide_a_wrong_name(tmp_path: Path) -> None:
         ("get: {}", "1: {}", "services.cache.operations.1: the name must be lower-case letters"),
         ("get: {}", "true: {}", "services.cache.operations keys must be text, got true; put it in quotes"),
         ("threads: 8", "shed_above: {10: 5}", "services.api.shed_above.10: the name must be <= 9, got 10"),
-        ("threads: 8", "shed_above: {low: 5}", "services.api.shed_above.low: the name must be a whole number, got 'low'"),
+        ("threads: 8", "shed_above: {low: 5}", "services.api.shed_above.low: the name must be a whole number"),
         ("threads: 8", "shed_above: {1: few}", "services.api.shed_above.1 must be a whole number, got 'few'"),
         ("threads: 8", "shed_above: {1: 2, '1': 3}", "services.api.shed_above.1 is given twice"),
         ("get: {}", "<<: {get: {}}", "services.cache.operations merging with '<<' is not YAML 1.2"),
