@@ -72,6 +72,9 @@ def test_an_outcome_leaves_out_runs_without_a_value() -> None:
 def test_a_type_without_a_claim_is_refused() -> None:
     with pytest.raises(RegistryError, match="no fault type 'expirt' that makes a claim; did you mean 'expiry'"):
         claimed(["expirt"])
+    with pytest.raises(RegistryError, match=r"'nope' that makes .*\n.*'none' that makes .*\nfault types: .*expiry"):
+        claimed(["nope", "none", "nope"])
+    assert claimed(["expiry", "expiry"]) == ("expiry",)
 
 
 def test_a_remedy_says_where_it_is_used() -> None:
