@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simcore.codes import BalancerCode, DisciplineCode, Dist, StepCode
+from simcore.errors import InputError
 from simcore.eventlog import LOG
 from simcore.jit import rows_of
 from simcore.model.popularity import alias_table
@@ -442,6 +443,8 @@ class _Compiler:
             elif isinstance(spec, CallStep):
                 self.steps.append((0.0, 0.0, int(StepCode.CALL), 0, step.step, step.site, at + 1, lock))
             elif isinstance(spec, LockStep):
+                if lock >= 0:
+                    raise InputError(f"services.{self.scenario.service_names[service]}: a lock must not hold another")
                 mine = self.locks.setdefault((service, spec.lock.name), len(self.locks))
                 self.steps.append((0.0, 0.0, int(StepCode.LOCK), 0, step.step, -1, at + 1, mine))
                 self._emit(step.inner, service, mine)

@@ -58,7 +58,9 @@ def test_a_wrong_claim_is_found_out(few: None, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_both_engines_try_alike(few: None) -> None:
-    one, other = (try_fault("expiry", engine=engine, threads=1) for engine in ("batch", "simpy"))
+    clinic = load_scenario("clinic")
+    calm = clinic.model_copy(update={"workload": clinic.workload.model_copy(update={"rate_rps": 1.5})})
+    one, other = (try_fault("expiry", engine=engine, threads=1, scenario=calm) for engine in ("batch", "simpy"))
     assert one == other
 
 
@@ -72,6 +74,9 @@ def test_an_outcome_leaves_out_runs_without_a_value() -> None:
 def test_a_type_without_a_claim_is_refused() -> None:
     with pytest.raises(RegistryError, match="no fault type 'expirt' that makes a claim; did you mean 'expiry'"):
         claimed(["expirt"])
+    with pytest.raises(RegistryError, match=r"'nope' that makes .*\n.*'none' that makes .*\nfault types: .*expiry"):
+        claimed(["nope", "none", "nope"])
+    assert claimed(["expiry", "expiry"]) == ("expiry",)
 
 
 def test_a_remedy_says_where_it_is_used() -> None:

@@ -232,6 +232,25 @@ def test_any_row_is_replayed_exactly_with_the_policy_of_its_round(
         assert f"replayed row {row}: every value is as stored" in result.err
 
 
+def test_an_evaluation_of_a_scenario_that_draws_no_faults_says_so(invoke: Invoke) -> None:
+    few = ["--scenario", "clinic", "--episodes", 1, "--steps", 4, "--no-agent"]
+    assert "note: scenario clinic draws no faults; aim one with --fault" in invoke("eval", *few).err
+    assert "note:" not in invoke("eval", *few, "--quiet").err
+    assert "note:" not in invoke("eval", *few, "--fault", "expiry@stock", "--onset", 5).err
+
+
+def test_a_row_is_replayed_when_the_services_are_not_in_the_order_of_the_alphabet(
+    tmp_path: Path, invoke: Invoke
+) -> None:
+    out = tmp_path / "results.csv"
+    fault = ["--fault", "net_delay@front:stock", "--onset", 30]
+    arguments = ["--scenario", "clinic", "--episodes", 1, "--steps", 20, "--policy", "random", *fault, "--out", out]
+    assert invoke("eval", *arguments).code == 0
+    result = invoke("run", "--from", out, "--row", 0)
+    assert result.code == 0, result.err
+    assert "replayed row 0: every value is as stored" in result.err
+
+
 def test_a_row_that_was_changed_is_not_replayed_in_silence(tiny: str, tmp_path: Path, invoke: Invoke) -> None:
     out = tmp_path / "results.csv"
     assert invoke("eval", "--scenario", tiny, "--episodes", 2, "--policy", "noop", "--out", out).code == 0

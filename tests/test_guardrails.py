@@ -1,9 +1,12 @@
 """Guardrails: what they forbid every policy, and how traffic is admitted again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from agent.policies.guardrails import Guardrails, Limits
+from simcore.codes import ActionCode
 from simcore.errors import InputError
 from simcore.windows import ReplicaStat
 from tests.agent_world import (
@@ -43,6 +46,16 @@ def test_a_service_is_not_restarted_again_at_once_by_whatever_name() -> None:
     assert now["restart(api)"]
     assert now["scale(db,+1)"]
     assert later["restart(db)"]
+
+
+def test_a_failover_is_a_restart_too() -> None:
+    code = TABLE.code.copy()
+    code[NUMBER["restart(db)"]] = ActionCode.FAILOVER
+    rails = Guardrails(replace(TABLE, code=code), 3, 1, STEP_S, Limits(restart_cooldown_s=100))
+    assert allowed(rails, 5)["restart(db)"]
+    rails.took(10, np.array([0]), np.array([NUMBER["rollback(db)"]]))
+    assert not allowed(rails, 20)["restart(db)"]
+    assert allowed(rails, 30)["restart(db)"]
 
 
 def test_one_disruptive_action_at_a_time_per_service() -> None:

@@ -144,7 +144,12 @@ def test_a_wrong_number_does_not_hide_a_wrong_name(tmp_path: Path) -> None:
         ("threads: 8", "replicas: {initial: 9, max: 3}", "services.api.replicas: min <= initial <= max must hold"),
         ("threads: 8", "memory: {base_bytes: 5, per_span_bytes: 5, limit_bytes: 10}", "limit_bytes must be > base_"),
         ("get: {}", "Get: {}", "services.cache.operations.Get: the name must be lower-case letters"),
-        ("get: {}", "1: {}", "services.cache.operations keys must be text, got 1; put it in quotes"),
+        ("get: {}", "1: {}", "services.cache.operations.1: the name must be lower-case letters"),
+        ("get: {}", "true: {}", "services.cache.operations keys must be text, got true; put it in quotes"),
+        ("threads: 8", "shed_above: {10: 5}", "services.api.shed_above.10: the name must be <= 9, got 10"),
+        ("threads: 8", "shed_above: {low: 5}", "services.api.shed_above.low: the name must be a whole number"),
+        ("threads: 8", "shed_above: {1: few}", "services.api.shed_above.1 must be a whole number, got 'few'"),
+        ("threads: 8", "shed_above: {1: 2, '1': 3}", "services.api.shed_above.1 is given twice"),
         ("get: {}", "<<: {get: {}}", "services.cache.operations merging with '<<' is not YAML 1.2"),
         (
             "get: {}",
@@ -450,6 +455,17 @@ def test_yes_and_times_of_day_are_text_as_yaml_1_2_has_it(tmp_path: Path) -> Non
     text = change("name: shop", "name: no\ndescription: 12:30")
     scenario = load_scenario(write(tmp_path, text))
     assert (scenario.name, scenario.description) == ("no", "12:30")
+
+
+def test_priorities_are_keys_with_or_without_quotes_and_in_toml(tmp_path: Path) -> None:
+    for shed in ("{0: 9, 1: 5}", "{'0': 9, \"1\": 5}"):
+        scenario = load_scenario(write(tmp_path, change("threads: 8", f"shed_above: {shed}")))
+        assert scenario.services["api"].shed_above == {0: 9, 1: 5}
+    text = (
+        'name = "x"\n[services.api]\nshed_above = {0 = 9, 1 = 5}\noperations = {get = {}}\n'
+        '[workload]\nrate_rps = 1\nentries = [{operation = "api.get"}]\n'
+    )
+    assert load_scenario(write(tmp_path, text, "x.toml")).services["api"].shed_above == {0: 9, 1: 5}
 
 
 def test_data_with_keys_that_are_no_text_are_refused() -> None:

@@ -49,6 +49,8 @@ def evaluate(**options: Any) -> int:
     _check_file(options["policy_out"], options["force"], mistakes)
     mistakes.report()
     assert study is not None
+    if study.faults is None and not study.scenario.faults.mix and not options["quiet"]:
+        click.echo(f"note: scenario {study.scenario.name} draws no faults; aim one with --fault TYPE@TARGET", err=True)
 
     from simcore.telemetry.writers import ResultsWriter, describe
 

@@ -21,6 +21,7 @@ Line = tuple[float, int, str, str]
 
 _TRUTH = "~"  # what the agent cannot see
 _LOOK_S = 300.0
+_LAST = 1000  # order of what comes after everything else of its instant
 _NOISE = {Param.DEPLOY: "deploy", Param.CONFIG: "change of configuration", Param.SURGE: "short burst of traffic"}
 
 
@@ -209,7 +210,9 @@ def _effects(episodes: Episodes) -> list[Line]:
         name = episodes.actions.names[record.action]
         if record.effect_s < episodes.n_steps * step_s:
             text = f"{name} takes effect" if record.succeeds else f"{name} fails"
-            lines.append((record.effect_s / step_s, 0, _TRUTH, text))
+            # an effect without delay follows its decision and the reasons
+            order = _LAST if record.effect_s <= record.step * step_s else 0
+            lines.append((record.effect_s / step_s, order, _TRUTH, text))
     return lines
 
 

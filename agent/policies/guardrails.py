@@ -27,7 +27,7 @@ _HOUR_S = 3600.0
 class Limits:
     """How far the guardrails go."""
 
-    restart_cooldown_s: float = 120.0  #: between two restarts or rollbacks of a service
+    restart_cooldown_s: float = 120.0  #: between two restarts, rollbacks or failovers of a service
     actions_per_hour: int = 20  #: of any kind but noop, per run, over any hour
     failures_per_service: int = 3  #: actions on a suspect that did not help before the next suspect has its turn
     scalings: int = 3  #: scalings of a service in an incident that did not help by themselves
@@ -48,7 +48,7 @@ class Guardrails:
     def __init__(self, actions: ActionTable, n_services: int, n_runs: int, step_s: float, limits: Limits) -> None:
         self._actions, self._limits, self._step_s = actions, limits, step_s
         code = actions.code
-        self._restarts = (code == ActionCode.RESTART) | (code == ActionCode.ROLLBACK)
+        self._restarts = np.isin(code, (ActionCode.RESTART, ActionCode.ROLLBACK, ActionCode.FAILOVER))
         self._limiting = code == ActionCode.LIMIT_TRAFFIC
         self._quarantines = code == ActionCode.QUARANTINE
         self._on_service = actions.service >= 0

@@ -71,8 +71,10 @@ class Arenas:
         lane["groups"] = self._groups(n_replicas)
         lane["keys_wide"], lane["slots_wide"] = services["n_keys"].max(), services["slots"].max()
         lane["stack_wide"] = 2 + sum(given.modulations[c.modulation].param == Param.DEPLOY for c in given.changes)
-        # users who think have a record each
-        spans = capacity.spans + int(self._plan.head["n_users"][0])
+        # users who think have a record each from the start, behind the ends of the timer rings
+        head = self._plan.head[0]
+        users = int(head["n_users"])
+        spans = capacity.spans + (users + int(head["n_rings"]) if users else 0)
         lengths = {
             "spans": spans,
             "jobs": n_replicas * capacity.jobs,

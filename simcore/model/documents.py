@@ -23,6 +23,8 @@ _LIMIT_BYTES = 10_000_000
 _LIMIT_VALUES = 100_000
 
 _BARE = re.compile(r"^[A-Za-z0-9_]+$")
+#: A whole number is a key like any text, with or without quotes, as in JSON and TOML.
+_DIGITS = re.compile(r"^(0|[1-9][0-9]{0,8})$")
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -155,7 +157,7 @@ class _Builder:
             line = key.start_mark.line + 1
             if str(key.tag) == _TAG + "merge":
                 self.mistakes.append(Mistake(path, "merging with '<<' is not YAML 1.2; write the keys out", line))
-            elif not isinstance(key, ScalarNode) or str(key.tag) != _TAG + "str":
+            elif not _is_text(key):
                 what = key.value if isinstance(key, ScalarNode) else "a list or mapping"
                 self.mistakes.append(Mistake(path, f"keys must be text, got {what}; put it in quotes", line))
             elif key.value in result:
@@ -184,6 +186,10 @@ class _Builder:
             return 0
         self.mistakes.append(Mistake(path, f"must be a plain value, got the tag {node.tag}"))
         return None
+
+
+def _is_text(key: Node) -> bool:
+    return isinstance(key, ScalarNode) and (str(key.tag) == _TAG + "str" or bool(_DIGITS.match(key.value)))
 
 
 def _integer(text: str) -> int:

@@ -15,11 +15,12 @@ __all__ = [
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
@@ -27,6 +28,15 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 #: Bounds of a recorded series: points, and multiple of the base rate.
 MAX_POINTS, MAX_FACTOR = 100_000, 100.0
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+
+
+def _from_digits(key: Any) -> Any:
+    """Return a priority as a number: keys of a file are text."""
+    return int(key) if isinstance(key, str) and re.fullmatch("[0-9]{1,9}", key) else key
+
+
+Priority = Annotated[int, Field(ge=0, le=9)]
+PriorityKey = Annotated[Priority, BeforeValidator(_from_digits)]
 DistName = Literal["constant", "exponential", "lognormal", "gamma"]
 
 
@@ -355,7 +365,7 @@ class Service(Spec):
     """Lifo only."""
     codel: CoDel = CoDel()
     """Codel only."""
-    shed_above: dict[Annotated[int, Field(ge=0, le=9)], Annotated[int, Field(ge=0, le=1_000_000)]] = {}
+    shed_above: dict[PriorityKey, Annotated[int, Field(ge=0, le=1_000_000)]] = {}
     """By priority: arrivals of it are rejected while more than so many spans are queued."""
     balancer: Literal["round_robin", "least_outstanding", "random", "power_of_two"] = "round_robin"
     pools: dict[Name, Pool] = {}
@@ -402,7 +412,7 @@ class Entry(Spec):
 
     operation: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
     weight: Positive = 1.0
-    priority: Annotated[int, Field(ge=0, le=9)] = 0
+    priority: Priority = 0
     """0 is the most important; services may shed the others."""
 
 

@@ -269,7 +269,8 @@ class ResultsWriter:
     def _write_metadata(self, more: Mapping[str, Any]) -> None:
         self._metadata |= more
         self._metadata["runs"] = self.n_kept
-        text = json.dumps(self._metadata, indent=2, sort_keys=True, allow_nan=False)
+        # keys stay in their order: services and operations are numbered by it
+        text = json.dumps(self._metadata, indent=2, allow_nan=False)
         _replace(_metadata_of(self.target), text.encode() + b"\n")
 
 

@@ -97,13 +97,18 @@ def claimed(names: Sequence[str] = ()) -> tuple[str, ...]:
     Raises
     ------
     RegistryError
-        If a name is no such type.
+        Listing every name that is no such type.
     """
     known = [name for name, kind in CATALOGUE.items() if kind.claim is not None]
-    for name in names:
-        if name not in known:
-            raise RegistryError(f"there is no fault type '{name}' that makes a claim{suggest(name, known)}")
-    return tuple(names) or tuple(known)
+    given = tuple(dict.fromkeys(names))
+    wrong = [
+        f"there is no fault type '{name}' that makes a claim{suggest(name, known)}"
+        for name in given
+        if name not in known
+    ]
+    if wrong:
+        raise RegistryError("\n".join([*wrong, f"fault types: {', '.join(known)}"]))
+    return given or tuple(known)
 
 
 def try_fault(
@@ -210,12 +215,9 @@ class _Arms:
             return [target]
         if where is Where.ENTRY:
             return [names.index(self.scenario.workload.entries[0].operation.partition(".")[0])]
-        asks = {
-            (names.index(self.scenario.operations[step.operation][0]), self._callee(site)): step
-            for site, step in enumerate(self.scenario.sites)
-        }
         if where is Where.CALLERS:
-            return sorted({caller for caller, callee in asks if callee == target})
+            asking = [step for site, step in enumerate(self.scenario.sites) if self._callee(site) == target]
+            return sorted({names.index(self.scenario.operations[step.operation][0]) for step in asking})
         behind = {
             self._callee(inner.site)
             for step in self.scenario.sites

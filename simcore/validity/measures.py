@@ -268,13 +268,19 @@ def little(trace: Trace) -> float:
 
 
 def work(trace: Trace) -> float:
-    """Largest relative difference of a service's busy time and the demands of its spans, drawn again (utilisation)."""
+    """Largest relative difference of a service's busy time and the demands of its spans, drawn again (utilisation).
+
+    A service that collects garbage may be busy for longer than that, never for less.
+    """
     demands = _demands(trace)
     worst = 0.0
     for name, service in trace.scenario.services.items():
         cores = service.cores * service.replicas.initial
         busy = trace.total(name, Metric.CPU_UTIL) * trace.step_s * cores
-        worst = max(worst, _relative(busy, demands[name] / service.speed))
+        needed = demands[name] / service.speed
+        # a collection stops the work, but the spans on the CPU keep the cores
+        short = service.gc is None or busy < needed
+        worst = max(worst, _relative(busy, needed) if short else 0.0)
     return worst
 
 
