@@ -36,7 +36,7 @@ def address_of(array: npt.NDArray[Any]) -> int:
         If its elements are not one after the other.
     """
     assert array.flags.c_contiguous
-    return int(array.__array_interface__["data"][0])
+    return int(array.ctypes.data)
 
 
 @functools.cache

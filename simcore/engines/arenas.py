@@ -116,7 +116,7 @@ class Arenas:
 
     def _put(self, run: int, name: str, array: Array) -> None:
         self._arrays[run][name] = array
-        self.lanes[name][run] = array.__array_interface__["data"][0]
+        self.lanes[name][run] = array.ctypes.data
 
     def _lengthen(self, run: int, name: str, length: int) -> None:
         """Give an array of a run a new length, keeping what it holds, and whatever goes with it."""
