@@ -56,7 +56,7 @@ def fault_columns(played: Played, faults: Sequence[Fault]) -> dict[str, Any]:
     first = min(faults, key=lambda fault: fault.onset_s)
     return {
         "fault_type": "+".join(fault.type for fault in faults),
-        "fault_service": "+".join(played.service(fault.service) for fault in faults),
+        "fault_service": "+".join(fault.target.written(played.episodes.scenario) for fault in faults),
         "fault_replica": first.replica if first.replica >= 0 else None,
         "fault_place": "+".join(fault.place.name.lower() for fault in faults),
         "fault_profile": "+".join(fault.profile for fault in faults),

@@ -14,6 +14,7 @@ from agent.evaluation.played import Labels, Played, less
 from agent.evaluation.summary import summarise
 from simcore.env import Episodes
 from simcore.env.slo import Incident, recovery_steps
+from simcore.model.faults import Fault
 from simcore.telemetry.tables import frame
 
 #: A diagnosis is judged so many steps after the alarm, unless a disruptive action comes first.
@@ -158,8 +159,9 @@ def _judged(played: Played, i: int, alarm: int, own: Incident | None) -> dict[st
     edge = min(candidates)
     if trace.ranked[i, edge, 0] < 0:
         return nothing | {"diagnosed_s": edge * step_s, "ac1": 0.0, "ac3": 0.0}
-    suspect, truth = int(trace.suspect[i, edge]), {fault.service for fault in faults}
+    suspect = int(trace.suspect[i, edge])
     ranked = [suspect, *(s for s in trace.ranked[i, edge].tolist() if s not in (suspect, -1))]
+    truth = {_culprit(fault, ranked) for fault in faults}
     same = (trace.suspect[i, : edge + 1] == suspect) & (trace.ranked[i, : edge + 1, 0] >= 0)
     since = edge + 1 - int(np.argmin(same[::-1])) if not same.all() else 0
     return {
@@ -169,6 +171,12 @@ def _judged(played: Played, i: int, alarm: int, own: Incident | None) -> dict[st
         "ac1": accuracy_at(1, ranked, truth),
         "ac3": accuracy_at(3, ranked, truth),
     }
+
+
+def _culprit(fault: Fault, ranked: Sequence[int]) -> int:
+    """Return the service that a diagnosis should name; either end of an edge will do, so the one ranked first."""
+    ends = [fault.service] if fault.caller < 0 else [fault.service, fault.caller]
+    return min(ends, key=lambda end: ranked.index(end) if end in ranked else len(ranked))
 
 
 def _counts(played: Played) -> dict[str, Any]:

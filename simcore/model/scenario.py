@@ -608,9 +608,9 @@ class Scenario(Spec):
     @functools.cached_property
     def digest(self) -> str:
         """Twelve hex digits that name the scenario's content."""
-        # without defaults: what a scenario does not use does not change its name
+        # without defaults: what a scenario does not use does not change its name; in order, since order numbers things
         content = self.model_dump(mode="json", exclude_defaults=True)
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(content, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

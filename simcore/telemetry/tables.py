@@ -38,7 +38,11 @@ _KEY = (
 )
 
 _FAULT = (
-    *_columns(_TEXT, fault_type="none; several are joined by +", fault_service="its name, or workload; null for none"),
+    *_columns(
+        _TEXT,
+        fault_type="none; several are joined by +",
+        fault_service="its name, workload, or an edge as caller:callee; null for none",
+    ),
     *_columns(_INT, fault_replica="ordinal of the replica within the service; null: all"),
     *_columns(_TEXT, fault_place="where it lives: what has to be replaced", fault_profile="course over time"),
     *_columns(
