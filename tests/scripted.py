@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from simcore.codes import Place, ReplicaState
 from simcore.engines.api import EngineAction, RunInputs
+from simcore.model.fault_types import NO_CALLER
 from simcore.model.faults import FOREVER, Fault
 from simcore.model.inputs import Run, make_run
 from simcore.model.scenario import Scenario
@@ -39,8 +40,8 @@ def small_scenario(**parts: Any) -> Scenario:
     return Scenario.model_validate(base | parts)
 
 
-def fault(onset_s: float, *, type: str = "latency_spike", service: int = 1) -> Fault:
-    return Fault(type, service, -1, onset_s, FOREVER, 0.5, "step", Place.NODE)
+def fault(onset_s: float, *, type: str = "latency_spike", service: int = 1, caller: int = NO_CALLER) -> Fault:
+    return Fault(type, service, -1, onset_s, FOREVER, 0.5, "step", Place.NODE, caller)
 
 
 def runs_of(scenario: Scenario, *faults: Sequence[Fault]) -> list[Run]:

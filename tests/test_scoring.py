@@ -214,6 +214,16 @@ def test_naming_no_service_is_right_when_the_workload_is_at_fault(monkeypatch: p
     assert (row["fault_service"], row["diagnosed"], row["ac1"], row["ttl_s"]) == ("workload", "workload", 1.0, 0.0)
 
 
+@pytest.mark.parametrize("suspect", [0, 1])
+def test_either_end_of_an_edge_is_a_right_diagnosis(monkeypatch: pytest.MonkeyPatch, suspect: int) -> None:
+    played = Played(monkeypatch, fault(ONSET_S, type="partition", service=1, caller=0))
+    played.session.bad(0, range(22, 30))
+    played.trace.alarm[0, 25:] = True
+    played.diagnose(range(20, STEPS), suspect, suspect, 1 - suspect)
+    row = played.rows()[0]
+    assert (row["fault_service"], row["ac1"]) == ("api:cache", 1.0)
+
+
 @pytest.mark.parametrize(
     ("k", "ranked", "truth", "expected"),
     [(1, [2, 1], {1}, 0.0), (3, [2, 1], {1}, 1.0), (1, [1], {1, 2}, 1.0), (3, [1, 0], {1, 2}, 0.5), (1, [], {1}, 0.0)],
