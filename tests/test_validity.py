@@ -200,3 +200,20 @@ def test_a_mistake_exits_with_2(arguments: list[str], messages: list[str], invok
     assert all(message in result.err for message in messages), result.err
     assert "Traceback" not in result.err
     assert not result.out
+
+
+def test_mean_value_analysis_is_the_machine_repair_model_for_one_station() -> None:
+    users, think, mean = 8, 4.0, 1.0
+    # states of the birth and death process: n users at the station, the others think
+    weights = [math.factorial(users) / math.factorial(users - n) * (mean / think) ** n for n in range(users + 1)]
+    busy = 1.0 - weights[0] / sum(weights)
+    number = sum(n * weight for n, weight in enumerate(weights)) / sum(weights)
+    throughput, at = theory.mean_value_analysis(users, think, [mean])
+    assert throughput == pytest.approx(busy / mean)
+    assert at == [pytest.approx(number)]
+
+
+def test_a_single_user_of_a_closed_network_never_waits() -> None:
+    throughput, at = theory.mean_value_analysis(1, 3.0, [0.5, 1.5])
+    assert throughput == pytest.approx(1.0 / 5.0)
+    assert at == [pytest.approx(0.1), pytest.approx(0.3)]

@@ -184,6 +184,34 @@ def _network(
     )
 
 
+def _closed(
+    name: str,
+    users: int,
+    think: dict[str, Any],
+    places: list[Place],
+    route: list[tuple[str, float]],
+    requests: int,
+) -> Case:
+    """Return a closed network of product form: users who think, and stations with one server each."""
+    visits = {place.name: sum(chance for station, chance in route if station == place.name) for place in places}
+    work = [place.demand["mean_s"] * visits[place.name] for place in places]
+    throughput, at = theory.mean_value_analysis(users, think["mean_s"], work)
+    return Case(
+        name,
+        f"{users} users who think: mean value analysis",
+        network(throughput, places, route, closed={"users": users, "think": think}),
+        (
+            Quantity("throughput, 1/s", throughput, measures.throughput("front")),
+            *(
+                Quantity(f"in flight at {p.name}", n, measures.in_flight(p.name))
+                for p, n in zip(places, at, strict=True)
+            ),
+            Quantity("mean time, s", sum(at) / throughput, measures.stay("front")),
+        ),
+        requests=requests,
+    )
+
+
 _TANDEM = _network(
     "tandem",
     "M/M/1, then M/M/2: Burke, Jackson",
@@ -361,6 +389,15 @@ CASES: dict[str, Case] = {
         _ROUTED,
         _REVISITS,
         _BCMP,
+        _closed("closed_one", 8, demand(4.0), [Place("desk", demand(1.0))], [("desk", 1.0)], 1_000_000),
+        _closed(
+            "closed_three",
+            12,
+            demand(3.0, "lognormal", 1.0),
+            [Place("a", demand(0.5)), Place("b", demand(0.8)), Place("c", demand(0.6))],
+            [("a", 1.0), ("b", 0.5), ("c", 1.0), ("a", 0.4)],
+            1_500_000,
+        ),
         *_poisson(),
         *_laws(),
     )

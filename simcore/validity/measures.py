@@ -3,7 +3,7 @@
 __all__ = [
     "correlated_demands", "correlated_numbers", "correlated_streams", "count_correlation", "departure_gaps",
     "dispersion", "flow", "gap_correlation", "gaps", "in_flight", "little", "lost", "number_moments", "path",
-    "queue", "rate", "stay", "utilisation", "wait", "waited", "work",
+    "queue", "rate", "stay", "throughput", "utilisation", "wait", "waited", "work",
 ]  # fmt: skip
 
 from collections.abc import Callable
@@ -71,6 +71,11 @@ def lost(service: str) -> Measure:
 def in_flight(service: str) -> Measure:
     """Time average of the spans that the service holds."""
     return lambda trace: trace.level(service, Metric.IN_FLIGHT)
+
+
+def throughput(service: str) -> Measure:
+    """Spans that arrive per second."""
+    return lambda trace: trace.level(service, Metric.REQUEST_RATE_RPS)
 
 
 def queue(service: str) -> Measure:

@@ -44,7 +44,9 @@ def station(
     return _scenario({"desk": _service(steps, threads, cores, queue)}, "desk", rate, workload)
 
 
-def network(rate: float, places: list[Place], route: list[tuple[str, float]], *, own: int = 0) -> Scenario:
+def network(
+    rate: float, places: list[Place], route: list[tuple[str, float]], *, own: int = 0, **workload: Any
+) -> Scenario:
     """Return stations that a front operation with plenty of threads calls one after the other.
 
     Parameters
@@ -57,6 +59,8 @@ def network(rate: float, places: list[Place], route: list[tuple[str, float]], *,
         (station, probability of the visit); a station may come up again.
     own
         CPU steps of one second on average that the front does itself before, on cores that never run out.
+    workload
+        Further keys of the workload, such as ``closed``.
     """
     calls = [
         {"call": {"to": f"{name}.serve", "probability": chance, "timeout_s": _PATIENT_S}} for name, chance in route
@@ -65,7 +69,7 @@ def network(rate: float, places: list[Place], route: list[tuple[str, float]], *,
     services = {"front": _service(steps, PLENTY, PLENTY, _ENDLESS)}
     for place in places:
         services[place.name] = _service([{"cpu": place.demand}], place.threads, place.cores, _ENDLESS)
-    return _scenario(services, "front", rate, {})
+    return _scenario(services, "front", rate, workload)
 
 
 def _service(steps: list[dict[str, Any]], threads: int, cores: int, queue: int) -> dict[str, Any]:

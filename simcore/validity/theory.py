@@ -6,10 +6,11 @@ Sources: Kleinrock, "Queueing Systems, Volume 1: Theory" (1975), cited as K; Gro
 
 __all__ = [
     "Station", "d_m_1_busy", "erlang_b", "erlang_c", "kingman_bound", "m_m_c", "m_m_c_k", "m_m_c_wait",
-    "pollaczek_khinchine", "processor_sharing", "scv_of",
+    "mean_value_analysis", "pollaczek_khinchine", "processor_sharing", "scv_of",
 ]  # fmt: skip
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -101,3 +102,26 @@ def kingman_bound(rate: float, mean: float, arrival_scv: float, demand_scv: floa
     """Return an upper bound of the mean wait in GI/G/1 (Kingman, "Some inequalities for the queue GI/G/1", 1962)."""
     variances = arrival_scv / rate**2 + demand_scv * mean**2
     return rate * variances / (2.0 * (1.0 - rate * mean))
+
+
+def mean_value_analysis(users: int, think: float, work: Sequence[float]) -> tuple[float, list[float]]:
+    """Return throughput and the mean numbers at the stations of a closed network.
+
+    Reiser and Lavenberg, "Mean-value analysis of closed multichain queuing networks", JACM 27(2), 1980.
+
+    Parameters
+    ----------
+    users
+        Users who think, go through all stations, and think again.
+    think
+        Mean time of thinking; its distribution does not matter.
+    work
+        (station,) mean demand times visits; one FIFO server with exponential demands each.
+    """
+    at = [0.0] * len(work)
+    throughput = 0.0
+    for n in range(1, users + 1):
+        times = [demand * (1.0 + number) for demand, number in zip(work, at, strict=True)]
+        throughput = n / (think + sum(times))
+        at = [throughput * time for time in times]
+    return throughput, at
