@@ -15,7 +15,7 @@ from bench.workloads import W2, W2_HOT, WORKLOADS, Work, Workload, equal_windows
 _CUSTOMERS = 5_000
 _SCRIPT_S = 24.0
 #: Requests per CPU-second of the batch engine on W2 over those of the plain SimPy script.
-_OVER_SCRIPT = 62.0
+_OVER_SCRIPT = 55.0
 #: Attempts per CPU-second on W2-hot over those on W2: what timers and retries may cost.
 _HOT_SHARE = 0.6
 #: Two threads over one.
