@@ -550,6 +550,23 @@ def test_visits_count_spans_per_request(tmp_path: Path) -> None:
     assert visits(load_scenario(write(tmp_path, GOOD))) == pytest.approx((1.0, 1.0, miss))
 
 
+def test_visits_count_calls_inside_locks_and_branches_and_keys_that_do_not_exist() -> None:
+    leaf = {"operations": {"get": {"steps": []}}}
+    read = {"to": "cache.get", "keys": {"count": 10, "absent": 0.4}, "steps": [{"call": {"to": "db.get"}}]}
+    steps = [
+        {"lock": {"name": "row", "steps": [{"call": {"to": "db.get", "probability": 0.5}}]}},
+        {"parallel": {"branches": [{"to": "db.get"}, {"to": "ads.get", "probability": 0.25}]}},
+        {"cached": read},
+    ]
+    web = {"operations": {"get": {"steps": steps}}}
+    data = {
+        "name": "nested",
+        "services": {"web": web, "db": leaf, "ads": leaf, "cache": leaf | {"cache": {"slots": 10}}},
+        "workload": {"rate_rps": 1, "entries": [{"operation": "web.get"}]},
+    }
+    assert visits(build_scenario(data)) == pytest.approx((1.0, 0.5 + 1.0 + 0.4, 0.25, 1.0))
+
+
 def test_a_dump_of_a_scenario_is_the_scenario() -> None:
     for name in shipped():
         scenario = load_scenario(name)

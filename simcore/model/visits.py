@@ -53,6 +53,9 @@ class _Count:
                 self._add(call.to, share * call.probability, total)
                 if isinstance(step.spec, CachedStep):
                     self._walk(step.inner, share * call.probability * self._miss_share(step.spec), total)
+            else:
+                # a lock's steps, the branches of a parallel step
+                self._walk(step.inner, share, total)
 
     def _miss_share(self, spec: CachedStep) -> float:
         name = spec.cached.to.partition(".")[0]
@@ -64,4 +67,8 @@ class _Count:
         slots = service.cache.slots * service.replicas.initial // sharers if service.cache else 0
         keys = spec.cached.keys
         weights: list[float] = [(rank + 1.0) ** -keys.zipf for rank in range(keys.count)]
-        return sum(weights[slots:]) / sum(weights)
+        missed = sum(weights[slots:]) / sum(weights)
+        if service.cache is None or service.cache.negative_ttl_s is None:
+            # what does not exist is looked up in vain each time
+            missed = keys.absent + (1.0 - keys.absent) * missed
+        return missed
