@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("simcore.streams", "simcore.samplers", "simcore.observation", "simcore.threads"),
     ("simcore.windows",),
     ("simcore.model", "simcore.engines.api"),
-    ("simcore.reference", "simcore.kernels", "simcore.layout"),
+    ("simcore.reference", "simcore.kernels", "simcore.layout", "simcore.compiler"),
     ("simcore.engines",),
     ("simcore.env", "simcore.validity"),
     ("simcore.telemetry",),
@@ -30,6 +30,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 #: What may not be imported although it is not above: the engines share no logic, siblings do not know each other.
 APART: tuple[tuple[str, str], ...] = (
     ("simcore.reference", "simcore.layout"),
+    ("simcore.reference", "simcore.compiler"),
+    ("simcore.compiler", "simcore.reference"),
     ("simcore.reference", "simcore.kernels"),
     ("simcore.reference", "simcore.engines.batch"),
     ("simcore.layout", "simcore.reference"),

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from simcore.codes import EDGE, Param
+from simcore.compiler import compile_plan
 from simcore.engines.api import EngineAction, RunInputs, check_actions, check_inputs
 from simcore.engines.arenas import Arenas, Capacity
 from simcore.errors import CapacityError, InputError
 from simcore.kernels.batch import BATCH, advance_one
 from simcore.kernels.prepare import after_growth, enter_action, prepare_runs
-from simcore.layout import NEVER, NO_VERSION, Need, compile_plan
+from simcore.layout import NEVER, NO_VERSION, Need
 from simcore.model.fault_types import NEUTRAL
 from simcore.model.scenario import Scenario
 from simcore.streams import keyed
