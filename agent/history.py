@@ -30,6 +30,7 @@ FLOORS[Metric.CPU_UTIL] = (0.05, 0.03)
 FLOORS[Metric.MEMORY_FRAC] = (0.02, 0.02)
 FLOORS[Metric.HIT_RATIO] = (0.02, 0.02)
 FLOORS[[Metric.IN_FLIGHT, Metric.QUEUE_LENGTH]] = (0.2, 0.5)
+FLOORS[Metric.LAG] = (0.2, 2.0)
 FLOORS[[Metric.REJECTED, Metric.TIMEOUTS, Metric.RETRIES]] = (0.2, 2.0)
 
 

@@ -44,6 +44,7 @@ from simcore.model.scenario import (
     Numbered,
     ParallelStep,
     Pool,
+    PublishStep,
     RetryBudget,
     Scenario,
     Service,
@@ -97,6 +98,8 @@ class _Compiler:
             elif isinstance(spec, ParallelStep):
                 first = step.inner[0].site
                 self.steps.append((0.0, 0.0, int(StepCode.PARALLEL), 0, step.step, first, at + 1, lock))
+            elif isinstance(spec, PublishStep):
+                self.steps.append((0.0, 0.0, int(StepCode.PUBLISH), 0, step.step, step.site, at + 1, lock))
             else:
                 self.steps.append((0.0, 0.0, int(StepCode.CACHED), 0, step.step, step.site, 0, lock))
                 if spec.cached.coalesce:

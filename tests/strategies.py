@@ -47,6 +47,7 @@ _VALUES: dict[Param, tuple[float, ...]] = {
     Param.LOSS_OUT: (0.0, 0.3, 1.0),
     Param.LOSS_BACK: (0.0, 0.3, 1.0),
     Param.HOT_KEY: (0.0, 0.5, 1.0),
+    Param.PILL: (0.0, 0.5, 1.0),
 }
 
 
@@ -54,6 +55,8 @@ def _feature_of(code: ActionCode) -> str:
     """Return the group of mechanics that an action belongs to."""
     if code <= ActionCode.ROLLBACK:
         return ""
+    if code is ActionCode.SKIP_MESSAGE:
+        return "topics"
     if code > ActionCode.CLEAR_QUEUE:
         return "changes"
     return "replicas" if code is ActionCode.CLEAR_QUEUE else "calls"
@@ -359,6 +362,8 @@ def scenarios(draw: Draw) -> Scenario:
 
 def _needs(param: Param) -> str:
     """Return the group of mechanics that a parameter belongs to."""
+    if param is Param.PILL:
+        return "topics"
     if param is Param.HOT_KEY:
         return "changes"
     return "calls" if param > Param.CONFIG else ""

@@ -84,7 +84,7 @@ class Programs:
                     status = yield from self._read(span, replica, step, spec)
             elif isinstance(spec, LockStep):
                 status = yield from self._exclude(span, replica, step, spec)
-            else:
+            elif isinstance(spec, ParallelStep):
                 status = yield from self._fan_out(span, replica, step, spec)
             if status is not Status.OK:
                 return status
