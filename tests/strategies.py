@@ -21,7 +21,7 @@ _ATTEMPTS = 1500
 _REQUESTS = 400
 
 #: Which groups of mechanics are drawn: how calls are made, how replicas work, what further changes there are,
-#: what caches can do beyond a lookup, how load comes and capacity follows.
+#: what caches can do beyond a lookup, how load comes and capacity follows, messages that nobody waits for.
 FEATURES = frozenset({"calls", "replicas", "changes", "caches", "load"})
 
 _OPERATIONS = ("get", "put")
@@ -137,14 +137,50 @@ def _call(draw: Draw, to: str) -> dict[str, Any]:
     }
 
 
-def _step(draw: Draw, targets: list[str], caches: list[str], room: int, locked: bool = False) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Below:
+    """What a service may use: operations and caches of those drawn before it, and the topics so far."""
+
+    targets: list[str]
+    caches: list[str]
+    topics: dict[str, dict[str, Any]]  #: grows with every step that publishes to a new one
+
+    def publish(self, draw: Draw) -> dict[str, Any]:
+        """Draw a publication, often to a topic that others publish to as well."""
+        name = f"t{len(self.topics)}"
+        if not self.topics or (len(self.topics) < 3 and draw(st.booleans())):
+            self.topics[name] = _topic(draw, pick(draw, *self.targets))
+        else:
+            name = pick(draw, *self.topics)
+        return {"topic": name, "probability": pick(draw, 1.0, 1.0, 0.5, 0.0), "required": draw(st.booleans())}
+
+
+def _topic(draw: Draw, to: str) -> dict[str, Any]:
+    return {
+        "to": to,
+        "partitions": pick(draw, 1, 1, 2, 3),
+        "limit": pick(draw, 1, 2, 3, 50, 50),
+        "timeout_s": pick(draw, 0.03125, 0.125, 0.4, 5.0),
+        "redeliveries": pick(draw, 0, 1, 2, 5),
+        "backoff_s": pick(draw, 0.0, 0.0625, 0.1),
+        "backoff_limit_s": pick(draw, 0.0, 0.125, 1.0),
+        "jitter": pick(draw, 0.0, 0.0, 0.5, 1.0),
+    }
+
+
+def _step(draw: Draw, below: _Below, room: int, locked: bool = False) -> dict[str, Any]:
     """Draw a step that calls only what comes later; ``room`` bounds the nesting."""
+    targets, caches = below.targets, below.caches
     kinds = ["cpu", "delay"] + ["call"] * 2 * bool(targets) + ["cached"] * 2 * bool(caches and room)
     if "calls" in FEATURES:
         kinds += ["lock"] * (room > 0 and not locked) + ["parallel"] * bool(targets)
+    if "topics" in FEATURES:
+        kinds += ["publish"] * 2 * bool(targets)
     kind = pick(draw, *kinds)
+    if kind == "publish":
+        return {"publish": below.publish(draw)}
     if kind == "lock":
-        inner = [_step(draw, targets, caches, room - 1, locked=True) for _ in range(pick(draw, 0, 1, 2))]
+        inner = [_step(draw, below, room - 1, locked=True) for _ in range(pick(draw, 0, 1, 2))]
         return {"lock": {"name": pick(draw, "a", "a", "b"), "steps": inner}}
     if kind == "parallel":
         branches = [_call(draw, pick(draw, *targets)) for _ in range(pick(draw, 1, 2, 3))]
@@ -160,7 +196,7 @@ def _step(draw: Draw, targets: list[str], caches: list[str], room: int, locked: 
     if "caches" in FEATURES:
         cached["keys"] |= {"absent": pick(draw, 0.0, 0.0, 0.5), "replicated": pick(draw, 0, 0, 1, 4)}
         cached["coalesce"] = draw(st.booleans())
-    cached["steps"] = [_step(draw, targets, caches, room - 1, locked) for _ in range(pick(draw, 0, 1, 2))]
+    cached["steps"] = [_step(draw, below, room - 1, locked) for _ in range(pick(draw, 0, 1, 2))]
     return {"cached": cached}
 
 
@@ -258,26 +294,31 @@ def _service(draw: Draw, programs: dict[str, Any], cache: bool) -> dict[str, Any
     }
 
 
-def _weight(steps: list[dict[str, Any]], weights: dict[str, int]) -> int:
+def _weight(steps: list[dict[str, Any]], weights: dict[str, int], topics: dict[str, dict[str, Any]]) -> int:
     """Return how many attempts a walk through the steps makes at most."""
     total = 0
     for step in steps:
+        if "publish" in step:
+            topic = topics[step["publish"]["topic"]]
+            total += (1 + topic["redeliveries"]) * weights[topic["to"]]
         calls = [step[kind] for kind in ("call", "cached") if kind in step] + step.get("parallel", {}).get(
             "branches", []
         )
         for call in calls:
             members = 1 + (call.get("hedge") or {"max": 0})["max"]
-            total += (1 + call["retries"]) * members * weights[call["to"]] + _weight(call.get("steps", []), weights)
-        total += _weight(step.get("lock", {}).get("steps", []), weights)
+            total += (1 + call["retries"]) * members * weights[call["to"]]
+            total += _weight(call.get("steps", []), weights, topics)
+        total += _weight(step.get("lock", {}).get("steps", []), weights, topics)
     return total
 
 
-def _services(draw: Draw) -> tuple[dict[str, Any], dict[str, int]]:
-    """Draw the services, callees before callers; return them and the weights of their operations."""
+def _services(draw: Draw) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
+    """Draw the services, callees before callers; return them, their topics and the weights of their operations."""
     n_services = pick(draw, 1, 2, 3, 4)
     services: dict[str, Any] = {}
     targets: list[str] = []
     caches: list[str] = []
+    topics: dict[str, dict[str, Any]] = {}
     weights: dict[str, int] = {}
     for number in range(n_services):
         name = f"s{number}"
@@ -286,18 +327,19 @@ def _services(draw: Draw) -> tuple[dict[str, Any], dict[str, int]]:
         for operation in _OPERATIONS[: pick(draw, 1, 1, 2)]:
             n_steps = pick(draw, 0, 1, 2) if cache else pick(draw, 1, 2, 3, 4)
             leaf = cache and pick(draw, True, True, False)
-            steps = [_step(draw, [] if leaf else targets, [] if leaf else caches, 2) for _ in range(n_steps)]
+            below = _Below([], [], topics) if leaf else _Below(targets, caches, topics)
+            steps = [_step(draw, below, 2) for _ in range(n_steps)]
             programs[operation] = {"steps": steps}
             if "calls" in FEATURES:
                 programs[operation]["cancellable"] = draw(st.booleans())
-            weights[f"{name}.{operation}"] = 1 + _weight(steps, weights)
+            weights[f"{name}.{operation}"] = 1 + _weight(steps, weights, topics)
         services[name] = _service(draw, programs, cache)
         targets += [f"{name}.{operation}" for operation in programs]
         if cache:
             caches += [f"{name}.{operation}" for operation in programs]
     # either direction of numbering: a caller may come before or after its callees
     order = draw(st.permutations(list(services)))
-    return {name: services[name] for name in order}, weights
+    return {name: services[name] for name in order}, topics, weights
 
 
 def _load(draw: Draw, most: int, span_s: float) -> dict[str, Any]:
@@ -346,7 +388,7 @@ def _workload(draw: Draw, weights: dict[str, int], span_s: float) -> dict[str, A
 def scenarios(draw: Draw) -> Scenario:
     """Draw a scenario of one to four services and some hundred requests at most."""
     timing = {"step_s": pick(draw, 0.5, 1.0, 0.7), "steps": pick(draw, 6, 10), "burn_in_steps": pick(draw, 0, 1, 3)}
-    services, weights = _services(draw)
+    services, topics, weights = _services(draw)
     span_s = timing["step_s"] * (timing["steps"] + timing["burn_in_steps"])
     return Scenario.model_validate(
         {
@@ -355,6 +397,7 @@ def scenarios(draw: Draw) -> Scenario:
             "slo": {"latency_s": pick(draw, 0.0625, 0.25, 2.0)},
             "network": _latency(draw),
             "services": services,
+            "topics": topics,
             "workload": _workload(draw, weights, span_s),
         }
     )
