@@ -22,7 +22,7 @@ _REQUESTS = 400
 
 #: Which groups of mechanics are drawn: how calls are made, how replicas work, what further changes there are,
 #: what caches can do beyond a lookup, how load comes and capacity follows, messages that nobody waits for.
-FEATURES = frozenset({"calls", "replicas", "changes", "caches", "load"})
+FEATURES = frozenset({"calls", "replicas", "changes", "caches", "load", "topics"})
 
 _OPERATIONS = ("get", "put")
 _FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 3.0)
@@ -162,8 +162,9 @@ def _topic(draw: Draw, to: str) -> dict[str, Any]:
         "limit": pick(draw, 1, 2, 3, 50, 50),
         "timeout_s": pick(draw, 0.03125, 0.125, 0.4, 5.0),
         "redeliveries": pick(draw, 0, 1, 2, 5),
-        "backoff_s": pick(draw, 0.0, 0.0625, 0.1),
-        "backoff_limit_s": pick(draw, 0.0, 0.125, 1.0),
+        # long waits too, so that partitions are often found stuck
+        "backoff_s": pick(draw, 0.0, 0.0625, 0.5),
+        "backoff_limit_s": pick(draw, 0.125, 1.0, 1.0),
         "jitter": pick(draw, 0.0, 0.0, 0.5, 1.0),
     }
 
@@ -197,7 +198,17 @@ def _step(draw: Draw, below: _Below, room: int, locked: bool = False) -> dict[st
         cached["keys"] |= {"absent": pick(draw, 0.0, 0.0, 0.5), "replicated": pick(draw, 0, 0, 1, 4)}
         cached["coalesce"] = draw(st.booleans())
     cached["steps"] = [_step(draw, below, room - 1, locked) for _ in range(pick(draw, 0, 1, 2))]
+    if cached.get("coalesce") and pick(draw, True, True, False):
+        # one key that is fetched for long: what others want meanwhile, they want of this fetch
+        cached["keys"]["count"] = 1
+        cached["steps"].insert(0, {"delay": _amount(draw, 0.1, 0.3)})
     return {"cached": cached}
+
+
+def _coalesces(steps: list[dict[str, Any]]) -> bool:
+    """Return whether spans may wait for each other's misses."""
+    inner = (step.get("cached", step.get("lock", {})) for step in steps)
+    return any(part.get("coalesce", False) or _coalesces(part.get("steps", [])) for part in inner)
 
 
 def _callees(steps: list[dict[str, Any]]) -> set[str]:
@@ -262,10 +273,11 @@ def _cache(draw: Draw) -> dict[str, Any]:
 
 def _service(draw: Draw, programs: dict[str, Any], cache: bool) -> dict[str, Any]:
     initial = pick(draw, 1, 1, 2, 3)
+    crowded = any(_coalesces(program["steps"]) for program in programs.values())
     balancers = ["round_robin", "least_outstanding"] + ["random", "power_of_two"] * ("replicas" in FEATURES)
     return _replica_mechanics(draw) | {
         "replicas": {"initial": initial, "min": 1, "max": initial + pick(draw, 0, 1, 3)},
-        "threads": pick(draw, 1, 1, 2, 4),
+        "threads": pick(draw, 2, 4, 4) if crowded else pick(draw, 1, 1, 2, 4),
         "cores": pick(draw, 0.5, 1.0, 2.0),
         "speed": pick(draw, 0.5, 1.0, 1.25),
         "queue": pick(draw, 0, 1, 3, 50),
@@ -416,11 +428,18 @@ def _place(draw: Draw) -> Place:
     return Place(pick(draw, *(place for place in Place if place <= Place.OUTSIDE or "changes" in FEATURES)))
 
 
+def _hit(draw: Draw, scenario: Scenario, *, consumers: bool) -> int:
+    """Draw a service, mostly a consumer of a topic if it is for these and there is one."""
+    names = scenario.service_names
+    fitting = sorted(map(names.index, scenario.consumers)) if consumers and pick(draw, True, True, False) else []
+    return int(pick(draw, *(fitting or range(len(names)))))
+
+
 def _modulation(draw: Draw, scenario: Scenario) -> Modulation:
     param = pick(draw, *(param for param in Param if _needs(param) in {"", *FEATURES}))
     if param is Param.SURGE:
         return Modulation(param, Place.WORKLOAD)
-    service = draw(st.integers(0, len(scenario.services) - 1))
+    service = _hit(draw, scenario, consumers=param is Param.PILL)
     if param in EDGE:
         caller = draw(st.integers(-1, len(scenario.services) - 1))
         return Modulation(param, _place(draw), caller, -1, service)
@@ -441,6 +460,10 @@ def _inputs(draw: Draw, scenario: Scenario, run: int) -> RunInputs:
         for number, modulation in enumerate(modulations)
         for _ in range(pick(draw, 0, 1, 2, 3))
     ]
+    if scenario.topics and pick(draw, True, True, False):
+        # there will be something to skip
+        changes.append(Change(_instant(draw, scenario, first, 1), len(modulations), 1.0))
+        modulations += (Modulation(Param.PILL, Place.CONTENT, _hit(draw, scenario, consumers=True)),)
     changes.sort(key=lambda change: (change.time_s, change.modulation))
     seed = draw(st.integers(0, 2**16))
     key = run_key(seed, pick(draw, *SPLITS), run, 0)
@@ -458,7 +481,7 @@ def _action(draw: Draw, scenario: Scenario, edge: int, n_runs: int) -> EngineAct
         amount = pick(draw, 0.0, 0.5, 2.0)
     elif code is ActionCode.DEGRADE:
         amount = pick(draw, 0.0, 1.0)
-    service = draw(st.integers(0, len(scenario.services) - 1))
+    service = _hit(draw, scenario, consumers=code is ActionCode.SKIP_MESSAGE)
     replica = draw(st.integers(0, 3))
     run = draw(st.integers(0, n_runs - 1))
     return EngineAction(run, code, _instant(draw, scenario, edge, edge), service, replica, amount)
@@ -476,5 +499,9 @@ def examples(draw: Draw) -> Example:
     for _ in range(pick(draw, 0, 2, 5)):
         edge = pick(draw, *edges)
         actions.append((edge, _action(draw, scenario, edge, n_runs)))
+    if scenario.topics and pick(draw, True, True, False):
+        edge, service = pick(draw, *edges), _hit(draw, scenario, consumers=True)
+        at_s = _instant(draw, scenario, edge, edge)
+        actions.append((edge, EngineAction(0, ActionCode.SKIP_MESSAGE, at_s, service)))
     inputs = tuple(_inputs(draw, scenario, run) for run in range(n_runs))
     return Example(scenario, inputs, stops, tuple(actions), draw(st.integers(0, len(stops) - 1)))
