@@ -233,10 +233,10 @@ def test_any_row_is_replayed_exactly_with_the_policy_of_its_round(
 
 
 def test_an_evaluation_of_a_scenario_that_draws_no_faults_says_so(invoke: Invoke) -> None:
-    few = ["--scenario", "clinic", "--episodes", 1, "--steps", 4, "--no-agent"]
-    assert "note: scenario clinic draws no faults; aim one with --fault" in invoke("eval", *few).err
+    few = ["--scenario", "w2", "--episodes", 1, "--steps", 4, "--no-agent"]
+    assert "note: scenario w2 draws no faults; aim one with --fault" in invoke("eval", *few).err
     assert "note:" not in invoke("eval", *few, "--quiet").err
-    assert "note:" not in invoke("eval", *few, "--fault", "expiry@stock", "--onset", 5).err
+    assert "note:" not in invoke("eval", *few, "--fault", "expiry@db", "--onset", 2).err
 
 
 def test_a_row_is_replayed_when_the_services_are_not_in_the_order_of_the_alphabet(

@@ -338,7 +338,8 @@ def test_the_replicas_network_concerns_messages_and_the_shut_off_of_calls_does_n
 def test_a_message_has_the_priority_of_its_request() -> None:
     sink = consumer(delay(9.0), threads=1, shed_above={1: 0})
     spec = scenario({"web": service({"publish": {"topic": "jobs"}}, threads=9), "sink": sink}, **FOUR)
-    written = spec.model_dump(exclude_unset=True) | {"topics": {"jobs": {"to": "sink.get", "partitions": 64, "redeliveries": 0}}}
+    jobs = {"to": "sink.get", "partitions": 64, "redeliveries": 0}
+    written = spec.model_dump(exclude_unset=True) | {"topics": {"jobs": jobs}}
     written["workload"]["entries"][0]["priority"] = 1
     session = opened(Scenario.model_validate(written))
     session.advance(2.0)

@@ -530,7 +530,7 @@ CATALOGUE: Mapping[str, FaultType] = {
         ),
     ),
     "poison_pill": FaultType(
-        mechanism="a message that no consumer can process heads a share of the partitions, and is tried again and again",
+        mechanism="a message that cannot be consumed is at the head of a partition, and is tried again and again",
         signature="lag ramps up while the consumer's CPU falls, redeliveries; full partitions fail their publishers",
         fixes="skip_message; a restart or more replicas only deliver it once more",
         aim=Aim.CONSUMER,
