@@ -1,8 +1,10 @@
 """The one interface of both engines."""
 
 __all__ = [
-    "LOG", "Change", "EngineAction", "Modulation", "RunInputs", "Session", "check_actions", "check_fork", "check_inputs",
+    "LOG", "Change", "EngineAction", "Modulation", "RunInputs", "Session",
+    "check_actions", "check_fork", "check_inputs",
 ]  # fmt: skip
+
 
 import math
 from collections.abc import Sequence
@@ -18,6 +20,9 @@ from simcore.eventlog import LOG
 from simcore.model.modulation import Change, Modulation
 from simcore.model.scenario import Scenario
 from simcore.windows import Windows
+
+#: Actions of no service.
+_NOWHERE = (ActionCode.NOOP, ActionCode.LIMIT_TRAFFIC, ActionCode.ESCALATE, ActionCode.REMOVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +93,7 @@ def check_actions(actions: Sequence[EngineAction], n_runs: int, n_services: int,
             raise InputError(f"an action's run must be in 0 .. {n_runs - 1}, got {action.run}")
         if not now_s <= action.at_s < math.inf:
             raise InputError(f"an action's at_s must not lie before {now_s} s, got {action.at_s}")
-        somewhere = action.code not in (
-            ActionCode.NOOP,
-            ActionCode.LIMIT_TRAFFIC,
-            ActionCode.ESCALATE,
-            ActionCode.REMOVE,
-        )
-        if somewhere and not 0 <= action.service < n_services:
+        if action.code not in _NOWHERE and not 0 <= action.service < n_services:
             raise InputError(f"an action's service must be in 0 .. {n_services - 1}, got {action.service}")
 
 

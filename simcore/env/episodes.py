@@ -205,8 +205,24 @@ class Episodes:
 
     def advance_to_end(self) -> None:
         """Run all remaining steps at once, without anybody looking or acting."""
-        if not self.finished:
-            self._run_to(self.n_steps)
+        self.advance_to(self.n_steps)
+
+    def advance_to(self, step: int) -> None:
+        """Run to edge ``step`` at once, without anybody looking or acting in between.
+
+        Raises
+        ------
+        InputError
+            If the edge lies behind the present one or beyond the episode.
+        """
+        if not self.step <= step <= self.n_steps:
+            raise InputError(f"edges to go to must be in {self.step} .. {self.n_steps}, got {step}")
+        if step > self.step:
+            self._run_to(step)
+
+    def limits_traffic(self) -> bool:
+        """Return whether any run turns traffic away, or will once an action takes effect."""
+        return self._ledger.limits()
 
     def _run_to(self, step: int) -> None:
         self.session.advance(step * self.scenario.timing.step_s)

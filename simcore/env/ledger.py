@@ -195,7 +195,7 @@ class Ledger:
         """Return the books of the runs ``rows`` (row,) as they are; ``rekey`` (row,) as in ``Episodes.fork``."""
         twin = copy.copy(self)
         twin._keys = rekey_all(self._keys[rows], rekey)
-        twin._books = Books(*(book[rows] for book in self._books))
+        twin._books = Books._make(book[rows] for book in self._books)
         for name in ("_effect_s", "_n_actions", "admitted"):
             setattr(twin, name, getattr(self, name)[rows])
         return twin
@@ -206,6 +206,10 @@ class Ledger:
     def pending(self, step: int) -> Bools:
         """Return (run, service) whether an action on the service waits for its effect or settles at edge ``step``."""
         return self._books.free_at[:, :-1] > step
+
+    def limits(self) -> bool:
+        """Return whether traffic is turned away in any run, or will be once an action takes effect."""
+        return bool((self._books.target < 1.0).any() or (self.admitted < 1.0).any())
 
     def legal(self, step: int, replicas: Floats) -> Bools:
         """Return (run, action) what may be chosen at edge ``step``.
