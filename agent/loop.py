@@ -135,6 +135,11 @@ class Agent:
         self._explain: dict[int, Callable[[], str]] = {}
         self.decisions: list[Decision] = []
 
+    @property
+    def n_runs(self) -> int:
+        """How many runs the batch has."""
+        return int(self._keys.size)
+
     def fork(self, rows: Ints, policy: Policy | None = None) -> "Agent":
         """Return an independent agent that goes on with the runs ``rows`` (row,), repeats allowed.
 

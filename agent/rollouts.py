@@ -13,6 +13,7 @@ __all__ = [
     "roll_out",
 ]
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -104,6 +105,11 @@ class Outcomes:
     cost: Floats  #: (case, future) of all actions taken, in units of J
     unhealthy: Bools  #: (case, future) at the end
     j: Floats  #: (case, future) change of J over the horizon
+
+    def part(self, cases: Ints) -> "Outcomes":
+        """Return some of the cases."""
+        of_cases = ("row", "action", "bad", "offered", "recovery", "cost", "unhealthy", "j")
+        return dataclasses.replace(self, **{name: getattr(self, name)[cases] for name in of_cases})
 
     def mean_j(self) -> Floats:
         """Return (case,) J averaged over the futures."""
