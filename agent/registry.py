@@ -41,6 +41,12 @@ DIAGNOSERS: dict[str, Entry] = {
 POLICIES: dict[str, Entry] = {
     "bandit": Entry("agent.policies.bandit", "Ucb1Policy", "UCB1 by incident signature, learns over rounds (default)"),
     "noop": Entry("agent.policies.noop", "NoopPolicy", "never acts"),
+    "oracle_clairvoyant": Entry(
+        "agent.policies.fork_oracle", "ClairvoyantOracle", "tries every action on a fork of the run itself (reference)"
+    ),
+    "oracle_fair": Entry(
+        "agent.policies.fork_oracle", "FairOracle", "tries every action on forks with unknown futures (reference)"
+    ),
     "playbook": Entry("agent.policies.playbook", "Playbook", "a fixed table from the incident's pattern to an action"),
     "random": Entry("agent.policies.random", "RandomPolicy", "any allowed action, drawn at random"),
     "threshold_rules": Entry(
