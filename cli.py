@@ -12,6 +12,7 @@ import click
 from agent.commands.base import Group
 from agent.commands.catalogue import actions, faults
 from agent.commands.eval import evaluate
+from agent.commands.rca import rca
 from agent.commands.run import run
 from agent.commands.scenario import scenario
 from agent.commands.validate import validate
@@ -31,7 +32,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, evaluate, scenario, faults, actions, validate):
+for _command in (run, evaluate, rca, scenario, faults, actions, validate):
     cli.add_command(_command)
 
 

@@ -31,17 +31,17 @@ def correlations(x: Floats, y: Floats) -> Floats:
 class Correlation(ScoreRank):
     """The largest Pearson correlation, of either sign, of any metric with the system's p95 or error rate.
 
-    Over the recent window, whichever symptom weighs more (``View.symptom``).
+    Over the recent scrapes, whichever symptom weighs more (``View.symptom``).
     """
 
     name: ClassVar[str] = "correlation"
-    words: ClassVar[str] = "largest correlation with the symptom"
+    parts: ClassVar[tuple[str, ...]] = ("largest correlation with the symptom",)
 
-    def score(self, view: View) -> Floats:
-        """Return (row, service) the largest correlation."""
+    def weigh(self, view: View) -> Floats:
+        """Return (row, service, 1) the largest correlation."""
         errors = view.symptom()[:, 1] > 0.5
         system = view.series[:, :, -1]
         symptom = np.where(errors[:, None], system[..., Metric.ERROR_RATE], system[..., Metric.P95_S])
         r = correlations(view.series[:, :, :-1, COMPARED], symptom[:, :, None, None])
         largest: Floats = np.abs(r).max(2)
-        return largest
+        return largest[..., None]

@@ -24,30 +24,31 @@ def _moments(view: View) -> tuple[Floats, Floats]:
     square = np.where(known, (normal - mean) ** 2, 0.0).sum(1, keepdims=True)
     floors = FLOORS[COMPARED]
     spread = np.sqrt(square / np.maximum(count - 1, 1))
-    return mean, np.maximum(spread, np.maximum(floors[:, 0] * np.abs(mean), floors[:, 1]))
+    spread = np.maximum(spread, np.maximum(floors[:, 0] * np.abs(mean), floors[:, 1]))
+    return mean, np.where(spread > 0, spread, np.nan)
 
 
 def _farthest(view: View, centre: Floats, scale: Floats) -> Floats:
-    """Return (row, service) the largest distance from the centre of any metric at any scrape since the onset."""
+    """Return (row, service, 1) the largest distance from the centre of any metric at any scrape since the onset."""
     series = view.series[:, :, :-1, COMPARED]
     z = np.abs(series - centre) / scale
     z = np.where(view.since[:, :, None, None] & ~np.isnan(z), z, 0.0)
     largest: Floats = z.max((1, 3))
-    return largest
+    return largest[..., None]
 
 
 class MaxZ(ScoreRank):
     """The largest z-score of any metric, of the mean of the scrapes since the onset."""
 
     name: ClassVar[str] = "max_z"
-    words: ClassVar[str] = "largest z-score of its metrics"
+    parts: ClassVar[tuple[str, ...]] = ("largest z-score of its metrics",)
 
-    def score(self, view: View) -> Floats:
-        """Return (row, service) the largest z-score."""
+    def weigh(self, view: View) -> Floats:
+        """Return (row, service, 1) the largest z-score."""
         mean, spread = _moments(view)
         z = np.abs(view.now[:, None, :-1, COMPARED] - mean) / spread
         largest: Floats = np.where(np.isnan(z), 0.0, z).max((1, 3))
-        return largest
+        return largest[..., None]
 
 
 class NSigma(ScoreRank):
@@ -57,10 +58,10 @@ class NSigma(ScoreRank):
     """
 
     name: ClassVar[str] = "n_sigma"
-    words: ClassVar[str] = "a scrape away from the mean by standard deviations"
+    parts: ClassVar[tuple[str, ...]] = ("a scrape away from the mean by standard deviations",)
 
-    def score(self, view: View) -> Floats:
-        """Return (row, service) the largest distance."""
+    def weigh(self, view: View) -> Floats:
+        """Return (row, service, 1) the largest distance."""
         return _farthest(view, *_moments(view))
 
 
@@ -71,9 +72,9 @@ class Baro(ScoreRank):
     """
 
     name: ClassVar[str] = "baro"
-    words: ClassVar[str] = "a scrape away from the median by quartile distances"
+    parts: ClassVar[tuple[str, ...]] = ("a scrape away from the median by quartile distances",)
 
-    def score(self, view: View) -> Floats:
-        """Return (row, service) the largest distance."""
+    def weigh(self, view: View) -> Floats:
+        """Return (row, service, 1) the largest distance."""
         centre, scale = (part[:, None, :-1, COMPARED] for part in (view.centre, view.scale))
         return _farthest(view, centre, scale)

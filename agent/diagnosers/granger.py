@@ -52,10 +52,10 @@ class Granger(ScoreRank):
     """
 
     name: ClassVar[str] = "granger"
-    words: ClassVar[str] = "share of a random walk up a learned causal graph"
+    parts: ClassVar[tuple[str, ...]] = ("share of a random walk up a learned causal graph",)
 
-    def score(self, view: View) -> Floats:
-        """Return (row, service) the share of time that the walk spends at each service."""
+    def weigh(self, view: View) -> Floats:
+        """Return (row, service, 1) the share of time that the walk spends at each service."""
         errors = view.symptom()[:, 1] > 0.5
         recent = _chosen(view.series, errors)
         normal = _chosen(view.normal(), errors)
@@ -70,7 +70,7 @@ class Granger(ScoreRank):
         at = np.broadcast_to(start, harm.shape)
         for _ in range(_ROUNDS):
             at = (1.0 - _RESTART) * (at[:, :, None] * step).sum(1) + _RESTART * start
-        return np.where((view.harm() > 0).any(1, keepdims=True), at[:, :-1], 0.0)
+        return np.where((view.harm() > 0).any(1, keepdims=True), at[:, :-1], 0.0)[..., None]
 
 
 def _chosen(series: Floats, errors: npt.NDArray[np.bool_]) -> Floats:

@@ -27,7 +27,9 @@ _IQR_SIGMAS = 1.349
 def ratio(above: Floats, below: Floats, otherwise: float) -> Floats:
     """Return above / below where both are known and below is positive, else ``otherwise``."""
     known = (below > 0) & ~np.isnan(above)
-    return np.divide(above, below, out=np.full(np.broadcast_shapes(above.shape, below.shape), otherwise), where=known)
+    out = np.full(np.broadcast_shapes(above.shape, below.shape), otherwise)
+    divided: Floats = np.divide(above, below, out=out, where=known)
+    return divided
 
 
 def _quantiles(sample: Floats, levels: tuple[float, ...]) -> list[Floats]:
@@ -93,7 +95,8 @@ class View:
     now
         (row, service + 1, metric) mean of the scrapes since the onset, ``NOW_STEPS`` at most; nan where unknown.
     centre, scale
-        (row, service + 1, metric) median of normal times, and the spread around it, not below ``FLOORS``.
+        (row, service + 1, metric) median of normal times, and the spread around it, not below ``FLOORS``; nan where
+        unknown, the spread also where a metric without a floor never moved.
     per_request_s
         (row, service + 1) time in flight per request in normal times, seconds; nan where unknown.
     series
@@ -116,13 +119,15 @@ class View:
         self.now: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
         self.centre, iqr, self.per_request_s = usual.of(history, runs)
         floors = FLOORS[: self.centre.shape[-1]]
-        self.scale: Floats = np.fmax(iqr, np.fmax(floors[:, 0] * np.abs(self.centre), floors[:, 1]))
+        scale = np.fmax(iqr, np.fmax(floors[:, 0] * np.abs(self.centre), floors[:, 1]))
+        self.scale: Floats = np.where(scale > 0, scale, np.nan)  # always 0 before: no measure of what is much
 
     def normal(self) -> Floats:
         """Return (row, sample, service + 1, metric) the scrapes of normal times in their order; nan where none."""
         kept, n = self.history.kept[self.runs], self.history.normal.shape[1]
         order = (kept[:, None] + np.arange(n)) % n
-        return self.history.normal[self.runs[:, None], order]
+        normal: Floats = self.history.normal[self.runs[:, None], order]
+        return normal
 
     def above(self, metric: int) -> Floats:
         """Return (row, service + 1) how many spreads a metric lies above normal; 0 where unknown."""

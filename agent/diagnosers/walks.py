@@ -30,10 +30,10 @@ class RandomWalk(ScoreRank):
     """
 
     name: ClassVar[str] = "random_walk"
-    words: ClassVar[str] = "share of a random walk from the entry"
+    parts: ClassVar[tuple[str, ...]] = ("share of a random walk from the entry",)
 
-    def score(self, view: View) -> Floats:
-        """Return (row, service) the share of time that the walk spends at each service."""
+    def weigh(self, view: View) -> Floats:
+        """Return (row, service, 1) the share of time that the walk spends at each service."""
         calls, entry = view.topology.calls, view.topology.entry
         harm = np.minimum(view.harm(), 50.0) + 0.01
         n = harm.shape[1]
@@ -50,7 +50,7 @@ class RandomWalk(ScoreRank):
             moved = (at[:, :, None] * step).sum(1)
             at = moved + (1.0 - moved.sum(1, keepdims=True)) * start  # a dead end leads back to the entry
             at = (1.0 - _RESTART) * at + _RESTART * start
-        return np.where((view.harm() > 0).any(1, keepdims=True), at, 0.0)
+        return np.where((view.harm() > 0).any(1, keepdims=True), at, 0.0)[..., None]
 
 
 class Traversal(ScoreRank):
@@ -61,10 +61,10 @@ class Traversal(ScoreRank):
     """
 
     name: ClassVar[str] = "traversal"
-    words: ClassVar[str] = "end of a chain of strange services, rank"
+    parts: ClassVar[tuple[str, ...]] = ("the end of a chain of strange services",)
 
-    def score(self, view: View) -> Floats:
-        """Return (row, service): 2 to 3 for the ends of chains, 1 to 2 for services on chains, else below 1."""
+    def weigh(self, view: View) -> Floats:
+        """Return (row, service, 1): 2 to 3 for the ends of chains, 1 to 2 for services on chains, else below 1."""
         calls = view.topology.calls
         harm = view.harm()
         strange = harm >= _STRANGE
@@ -77,4 +77,4 @@ class Traversal(ScoreRank):
             reached = further
         end = reached & ~(calls & strange[:, None, :]).any(2)
         score: Floats = harm / (harm + _STRANGE) + np.where(end, 2.0, np.where(reached, 1.0, 0.0))
-        return np.where((harm > 0).any(1, keepdims=True), score, 0.0)
+        return np.where((harm > 0).any(1, keepdims=True), score, 0.0)[..., None]

@@ -73,6 +73,7 @@ def consult(
     study: Study,
     names: Sequence[str],
     *,
+    engine: str = "batch",
     threads: int | None = None,
     states: dict[str, dict[str, object]] | None = None,
     on_progress: Callable[[float], None] | None = None,
@@ -87,8 +88,8 @@ def consult(
         What to run; its diagnoser and policies play no part.
     names
         The diagnosers.
-    threads
-        Of the engine; without influence on the results.
+    engine, threads
+        How to run it; without influence on the results.
     states
         Diagnoser -> learned state to start from.
     on_progress
@@ -106,7 +107,7 @@ def consult(
             panel.cpu_s, outcome.simulation_cpu_s = dict.fromkeys(names, 0.0), 0.0
         runs = study.runs(first, min(study.round_size, study.episodes - first))
         began, spent = time.process_time(), sum(panel.cpu_s.values())
-        episodes = Episodes(study.scenario, runs, threads=threads)
+        episodes = Episodes(study.scenario, runs, engine=engine, threads=threads)
         heard = _Heard(panel, episodes, on_progress, first)
         trace = play(episodes, Agent(detector, panel, make_policy("noop")), shadow=True, on_step=heard.listen)
         outcome.simulation_cpu_s += time.process_time() - began - (sum(panel.cpu_s.values()) - spent)
@@ -150,6 +151,7 @@ def by_fault(episodes: pl.DataFrame) -> pl.DataFrame:
     """
     judged = episodes.filter(pl.col("ac1").is_not_null())
     parts = [judged.with_columns(fault=pl.col("fault_type")), judged.with_columns(fault=pl.lit("all"))]
+    parts = parts if judged.height else []
     rows = []
     for part in parts:
         for fault in sorted(part["fault"].unique().to_list()):
@@ -158,4 +160,4 @@ def by_fault(episodes: pl.DataFrame) -> pl.DataFrame:
             for name in of["diagnoser"].unique(maintain_order=True):
                 row[name] = float(of.filter(pl.col("diagnoser") == name)["ac1"].to_numpy().mean())
             rows.append(row)
-    return pl.DataFrame(rows)
+    return pl.DataFrame(rows, schema=None if rows else {"fault": pl.String, "runs": pl.Int64})

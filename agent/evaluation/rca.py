@@ -109,6 +109,10 @@ def summarise(verdicts: Sequence[Verdict], *, seed: int) -> list[dict[str, float
         low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
         row: dict[str, float | str | int] = {"diagnoser": name, "cases": len(own)}
         for i, measure in enumerate(MEASURES):
-            row |= {measure: float(values[:, i].mean()), f"{measure}_low": float(low[i]), f"{measure}_high": float(high[i])}
+            row |= {
+                measure: float(values[:, i].mean()),
+                f"{measure}_low": float(low[i]),
+                f"{measure}_high": float(high[i]),
+            }
         rows.append(row)
     return rows

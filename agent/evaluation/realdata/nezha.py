@@ -1,7 +1,7 @@
 """Nezha (Yu et al., FSE 2023): faults injected into benchmark systems, with metrics of every pod each minute.
 
 A set is a folder with ``fault_list.json``, ``*_metric.csv`` (one a pod), ``dependency.csv`` and, where they exist,
-``front_service.csv`` and the latencies of the calls (``source_50.csv`` as the caller sees them, ``destination_50.csv``).
+``front_service.csv`` and medians of the calls' latencies (``source_50.csv`` at the caller, ``destination_50.csv``).
 """
 
 __all__ = ["load"]
@@ -166,8 +166,13 @@ def _add_front(signals: Floats, path: Path, entry: int, first: float) -> None:
 
 
 def _cases(
-    signals: Floats, services: tuple[str, ...], calls: Bools, entry: int, faults: list[tuple[str, float, int]], first: float
-) -> list[Case]:  # fmt: skip
+    signals: Floats,
+    services: tuple[str, ...],
+    calls: Bools,
+    entry: int,
+    faults: list[tuple[str, float, int]],
+    first: float,
+) -> list[Case]:
     clock = first + _STEP_S * np.arange(len(signals))
     quiet = np.ones(len(signals), np.bool_)
     for _, at, _ in faults:
