@@ -62,6 +62,7 @@ class Diagnosis:
     confidence: Floats  #: (row,) in [0, 1]
     ranked: Ints  #: (row, service) services, most suspect first
     explain: Callable[[int], str]  #: rationale of a row in words; built only when called
+    blame: Floats | None = None  #: (row, service) what the ranking goes by, equal where it ties; None: no ties
 
 
 @dataclass(frozen=True, slots=True)
