@@ -7,17 +7,18 @@ The order within a step is observe -> detect -> diagnose -> decide -> act; learn
 __all__ = [
     "AMPLIFICATION_BANDS", "BROKEN", "FEATURES", "LOAD_BANDS", "PATTERNS",
     "ActionTable", "AgentTrace", "Choices", "Decision", "Detection", "Detector", "Diagnoser", "Diagnosis",
-    "History", "Keys", "Observation", "Policy", "Signature", "Situation", "Topology",
+    "History", "Informed", "Keys", "Observation", "Policy", "Signature", "Situation", "Topology",
 ]  # fmt: skip
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.history import History
+from simcore.env import Episodes
 from simcore.observation import ActionTable, Observation, Topology
 from simcore.windows import Metric
 
@@ -230,3 +231,14 @@ class Policy(Protocol):
         InputError
             If the state is not this policy's, or damaged.
         """
+
+
+@runtime_checkable
+class Informed(Protocol):
+    """A part that knows the truth, such as an expert or an oracle: what a real agent could not be.
+
+    Without having been informed it keeps to the contract of its kind all the same, and knows of no fault.
+    """
+
+    def inform(self, episodes: Episodes) -> None:
+        """Take the episodes of a batch, at edge 0 and before ``start``; they are looked at, never changed."""

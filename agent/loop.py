@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from agent.api import AgentTrace, Choices, Decision, Detection, Detector, Diagnoser, Diagnosis, Keys, Policy, Situation
+from agent.api import (
+    AgentTrace, Choices, Decision, Detection, Detector, Diagnoser, Diagnosis, Informed, Keys, Policy, Situation,
+)  # fmt: skip
 from agent.history import History
 from agent.keys import subkeys
 from agent.policies.guardrails import Guardrails, Limits
@@ -334,6 +336,9 @@ def play(
     """
     keys = np.array([run_key(run.seed, run.split, run.run, _POLICY_STREAM) for run in episodes.runs], np.uint64)
     numbers = np.array([run.run for run in episodes.runs], np.int64)
+    for part in (agent.detector, agent.diagnoser, agent.policy):
+        if isinstance(part, Informed):
+            part.inform(episodes)
     agent.start(episodes.topology, episodes.actions, keys, numbers)
     trace = _empty_trace(episodes)
     while not episodes.finished:

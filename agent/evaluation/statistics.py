@@ -1,0 +1,272 @@
+"""The statistics of a comparison: survival with censoring, paired resampling, exact intervals of counts."""
+
+__all__ = [
+    "BOOTSTRAPS", "LEVEL", "Interval", "Resampler", "Survival", "fraction", "holm", "kaplan_meier", "quantile_of",
+    "rate", "restricted_mean",
+]  # fmt: skip
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+#: Level of all intervals.
+LEVEL = 0.95
+#: Resamples of an interval.
+BOOTSTRAPS = 4_000
+
+_STREAM = 0x626F6F74
+_CHUNK = 250
+
+
+class Interval(NamedTuple):
+    """An estimate with the ends of its interval at ``LEVEL``; nan is unknown."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Survival:
+    """To what share something has not happened yet, at and after each of the times at which it does."""
+
+    times: Floats  #: (time,) increasing
+    share: Floats  #: (time,) Kaplan and Meier's estimate
+    low: Floats  #: (time,) pointwise band
+    high: Floats  #: (time,)
+
+    def first_below(self, share: float) -> Interval:
+        """Return the first time at which at most ``share`` are left, with the times at which the band's ends are.
+
+        Inverting the band is Brookmeyer and Crowley's interval (1982). Infinity: not reached.
+        """
+        ends = [self._reached(of, share) for of in (self.share, self.low, self.high)]
+        return Interval(*ends)
+
+    def _reached(self, of: Floats, share: float) -> float:
+        found = np.flatnonzero(of <= share + 1e-12)
+        return float(self.times[found[0]]) if found.size else float("inf")
+
+
+def kaplan_meier(time_s: Floats, happened: Bools) -> Survival:
+    """Return to what share the event has not happened yet.
+
+    Kaplan and Meier (1958); at equal times events come before censorings. The band is Greenwood's variance on the
+    scale of log(-log) (Kalbfleisch and Prentice 1980), which keeps it within [0, 1]; where nothing is left, or all
+    are, it has no width on that scale: both ends are nan.
+
+    Parameters
+    ----------
+    time_s
+        (run,) time of the event, or of the censoring.
+    happened
+        (run,) whether the event happened; otherwise the run was censored.
+    """
+    from scipy.special import ndtri
+
+    times, at_risk, events = _life_table(time_s, happened)
+    share = np.cumprod(1.0 - events / at_risk)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt(np.cumsum(events / (at_risk * (at_risk - events)))) / np.log(share)
+        inner = np.log(-np.log(share))
+        step = float(ndtri(0.5 + 0.5 * LEVEL)) * np.abs(spread)
+        low, high = np.exp(-np.exp(inner + step)), np.exp(-np.exp(inner - step))
+    known = (share > 0.0) & (share < 1.0)
+    return Survival(times, share, np.where(known, low, np.nan), np.where(known, high, np.nan))
+
+
+def _life_table(time_s: Floats, happened: Bools) -> tuple[Floats, Floats, Floats]:
+    times = np.unique(time_s[happened])
+    at_risk = np.array([np.count_nonzero(time_s >= t) for t in times], np.float64)
+    events = np.array([np.count_nonzero(happened & (time_s == t)) for t in times], np.float64)
+    return times, at_risk, events
+
+
+def quantile_of(time_s: Floats, happened: Bools, share: float) -> float | None:
+    """Return the first time by which at least ``share`` of the runs had the event, None if that is not reached."""
+    found = kaplan_meier(time_s, happened).first_below(1.0 - share).value
+    return found if np.isfinite(found) else None
+
+
+def restricted_mean(time_s: Floats, happened: Bools, until_s: float) -> Interval:
+    """Return the mean of ``min(time, until)`` under censoring: the area below the survival curve up to ``until``.
+
+    Its variance is the sum over event times of the squared area still to come times ``d / (n (n - d))`` (Irwin 1949;
+    Meier 1975), with the factor m / (m - 1) for m events.
+
+    Parameters
+    ----------
+    time_s, happened
+        As ``kaplan_meier``.
+    until_s
+        Where it ends; not beyond the largest time, or the curve would be made up.
+    """
+    from scipy.special import ndtri
+
+    if not time_s.size:
+        return Interval(np.nan, np.nan, np.nan)
+    times, at_risk, events = _life_table(time_s, happened)
+    inside = times < until_s
+    times, at_risk, events = times[inside], at_risk[inside], events[inside]
+    share = np.concatenate([[1.0], np.cumprod(1.0 - events / at_risk)])
+    widths = np.diff(np.concatenate([[0.0], times, [until_s]]))
+    areas = share * widths
+    mean = float(areas.sum())
+    to_come = mean - np.cumsum(areas)[:-1]
+    left = at_risk - events
+    terms = np.divide(to_come**2 * events, at_risk * left, out=np.zeros(left.size), where=left > 0)
+    m = float(events.sum())
+    variance = float(terms.sum()) * (m / (m - 1.0) if m > 1 else 1.0)
+    half = float(ndtri(0.5 + 0.5 * LEVEL)) * variance**0.5
+    return Interval(mean, max(0.0, mean - half), min(until_s, mean + half))
+
+
+def fraction(hits: float, of: float) -> Interval:
+    """Return a fraction with its exact interval (Clopper and Pearson 1934); nan without anything to count."""
+    from scipy.special import betaincinv
+
+    if of <= 0:
+        return Interval(np.nan, np.nan, np.nan)
+    tail = 0.5 * (1.0 - LEVEL)
+    low = float(betaincinv(hits, of - hits + 1, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, of - hits, 1.0 - tail)) if hits < of else 1.0
+    return Interval(hits / of, low, high)
+
+
+def rate(count: float, exposure: float) -> Interval:
+    """Return a Poisson rate per unit of exposure with its exact interval (Garwood 1936); nan without exposure."""
+    from scipy.special import gammaincinv
+
+    if exposure <= 0:
+        return Interval(np.nan, np.nan, np.nan)
+    tail = 0.5 * (1.0 - LEVEL)
+    low = float(gammaincinv(count, tail)) if count > 0 else 0.0
+    return Interval(count / exposure, low / exposure, float(gammaincinv(count + 1.0, 1.0 - tail)) / exposure)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for all being tested (Holm 1979); nan stays nan and does not count."""
+    p = np.asarray(p_values, np.float64)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    adjusted = np.full(p.size, np.nan)
+    factors = np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors)) if order.size else []
+    return [float(value) for value in adjusted]
+
+
+class Resampler:
+    """A bootstrap that draws runs and, where a policy was trained several times, trainings (FIELD: comparing).
+
+    Every call sees the same resamples, so that differences between any two rows stay paired.
+    """
+
+    def __init__(self, n_trainings: int, n_runs: int, *, seed: int, resamples: int = BOOTSTRAPS) -> None:
+        """Fix the shape of what is resampled.
+
+        Parameters
+        ----------
+        n_trainings, n_runs
+            Lengths of the axes of the values; with one training only runs are drawn.
+        seed
+            Of the resampling.
+        resamples
+            How many.
+        """
+        self.n_trainings, self.n_runs = n_trainings, n_runs
+        self._seed, self._resamples = seed, resamples
+
+    def _weights(self) -> Iterator[tuple[Floats, Floats]]:
+        """Yield (resample, training) and (resample, run) how often each was drawn, a few resamples at a time."""
+        sequence = np.random.SeedSequence(self._seed, spawn_key=(_STREAM,))
+        generator = np.random.Generator(np.random.PCG64(sequence))
+        for first in range(0, self._resamples, _CHUNK):
+            count = min(_CHUNK, self._resamples - first)
+            yield (
+                _counts(generator.integers(0, self.n_trainings, (count, self.n_trainings))),
+                _counts(generator.integers(0, self.n_runs, (count, self.n_runs))),
+            )
+
+    def means(self, values: Floats) -> Floats:
+        """Return (resample,) means of values (training, run); nan in a cell: it does not count."""
+        if values.shape != (self.n_trainings, self.n_runs):
+            raise ValueError(f"values must have shape {(self.n_trainings, self.n_runs)}, got {values.shape}")
+        counted = ~np.isnan(values)
+        filled = np.where(counted, values, 0.0)
+        found = []
+        for trainings, runs in self._weights():
+            total = ((trainings @ filled) * runs).sum(1)
+            number = ((trainings @ counted) * runs).sum(1)
+            with np.errstate(invalid="ignore"):
+                found.append(total / number)
+        return np.concatenate(found)
+
+    def mean(self, values: Floats) -> Interval:
+        """Return the mean of values (training, run) with its percentile interval (Efron and Tibshirani 1993, ch. 13).
+
+        The interval of fewer than two runs is nan.
+        """
+        counted = ~np.isnan(values)
+        if not counted.any():
+            return Interval(np.nan, np.nan, np.nan)
+        value = float(values[counted].mean())
+        if counted.any(0).sum() < 2:
+            return Interval(value, np.nan, np.nan)
+        return _percentile(value, self.means(values))
+
+    def tested(self, values: Floats) -> tuple[Interval, float]:
+        """Return ``mean`` and the p-value of "the mean is 0": twice the share of resamples beyond 0, at least 1.
+
+        It is the level at which the percentile interval just reaches 0; nan where there is no interval. Without any
+        difference in any run there is nothing to doubt: 1.
+        """
+        interval = self.mean(values)
+        if np.isnan(interval.low):
+            return interval, np.nan
+        drawn = self.means(values)
+        drawn = drawn[~np.isnan(drawn)]
+        beyond = min(np.count_nonzero(drawn <= 0.0), np.count_nonzero(drawn >= 0.0))
+        return interval, min(1.0, 2.0 * (beyond + 1) / (drawn.size + 1))
+
+    def survival(self, time_s: Floats, happened: Bools, counts: Bools) -> Survival:
+        """Return Kaplan and Meier's curve of times (training, run), its band by resampling trainings and runs.
+
+        Parameters
+        ----------
+        time_s, happened
+            As ``kaplan_meier``, (training, run).
+        counts
+            (training, run) which cells count.
+        """
+        pooled = kaplan_meier(time_s[counts], happened[counts])
+        if self.n_trainings == 1 or not pooled.times.size:
+            return pooled
+        at_risk = ((time_s[..., None] >= pooled.times) & counts[..., None]).astype(np.float64)
+        events = ((time_s[..., None] == pooled.times) & (happened & counts)[..., None]).astype(np.float64)
+        drawn = []
+        for trainings, runs in self._weights():
+            n = np.einsum("bs,srt,br->bt", trainings, at_risk, runs, optimize=True)
+            d = np.einsum("bs,srt,br->bt", trainings, events, runs, optimize=True)
+            drawn.append(np.cumprod(1.0 - np.divide(d, n, out=np.zeros_like(d), where=n > 0), axis=1))
+        tail = 0.5 * (1.0 - LEVEL)
+        low, high = np.quantile(np.concatenate(drawn), [tail, 1.0 - tail], axis=0)
+        return Survival(pooled.times, pooled.share, low, high)
+
+
+def _counts(drawn: npt.NDArray[np.int64]) -> Floats:
+    """Return (resample, item) how often each item was drawn, from (resample, draw)."""
+    rows, items = drawn.shape
+    flat = drawn + items * np.arange(rows)[:, None]
+    return np.bincount(flat.ravel(), minlength=rows * items).reshape(rows, items).astype(np.float64)
+
+
+def _percentile(value: float, drawn: Floats) -> Interval:
+    tail = 0.5 * (1.0 - LEVEL)
+    low, high = np.nanquantile(drawn, [tail, 1.0 - tail])
+    return Interval(value, float(low), float(high))
