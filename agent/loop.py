@@ -11,7 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.api import (
-    AgentTrace, Choices, Decision, Detection, Detector, Diagnoser, Diagnosis, Informed, Keys, Policy, Situation,
+    AgentTrace,
+    Choices,
+    Decision,
+    Detection,
+    Detector,
+    Diagnoser,
+    Diagnosis,
+    Informed,
+    Keys,
+    Policy,
+    Situation,
 )  # fmt: skip
 from agent.history import History
 from agent.keys import subkeys

@@ -19,10 +19,9 @@ from agent.evaluation.statistics import (
     restricted_mean,
 )
 
-#: Weeks in remission with 6-MP (Freireich et al. 1963), the textbook example of survival analysis; + is censored.
-_WEEKS = "6 6 6 6+ 7 9+ 10 10+ 11+ 13 16 17+ 19+ 20+ 22 23 25+ 32+ 32+ 34+ 35+".split()
-WEEKS = np.array([float(week.rstrip("+")) for week in _WEEKS])
-RELAPSED = np.array([not week.endswith("+") for week in _WEEKS])
+#: Weeks in remission with 6-MP (Freireich et al. 1963), the textbook example of survival analysis.
+WEEKS = np.array([6, 6, 6, 6, 7, 9, 10, 10, 11, 13, 16, 17, 19, 20, 22, 23, 25, 32, 32, 34, 35], np.float64)
+RELAPSED = np.isin(np.arange(21), [0, 1, 2, 4, 6, 9, 10, 14, 15])
 
 
 def draw(name: int) -> np.random.Generator:
@@ -125,20 +124,39 @@ def test_holm_keeps_the_chance_of_any_false_finding_at_its_level() -> None:
     assert false / 2_000 < 0.065
 
 
+def zeros(n: int) -> np.ndarray:
+    return np.zeros((1, n))
+
+
 def test_runs_are_resampled_as_the_textbook_does_it() -> None:
     gaps = draw(5).normal(0.3, 1.0, (1, 200))
-    found = Resampler(1, 200, seed=1).mean(gaps)
+    found = Resampler(200, seed=1).mean(gaps)
     half = 1.96 * gaps.std(ddof=1) / np.sqrt(200)
     assert found.value == pytest.approx(gaps.mean())
     assert found.low == pytest.approx(gaps.mean() - half, abs=0.02)
     assert found.high == pytest.approx(gaps.mean() + half, abs=0.02)
 
 
+def test_what_runs_have_in_common_drops_out_of_a_difference() -> None:
+    common, own = draw(10).normal(0.0, 50.0, (1, 300)), draw(11).normal(0.4, 1.0, (1, 300))
+    found, _ = Resampler(300, seed=1).tested(common + own, common)
+    assert found == pytest.approx(tuple(Resampler(300, seed=1).mean(own)))
+
+
 def test_trainings_that_differ_widen_the_interval_beyond_that_of_their_runs() -> None:
     gaps = draw(6).normal(0.0, 1.0, (5, 400)) + np.array([-0.5, -0.2, 0.0, 0.3, 0.6])[:, None]
-    both = Resampler(5, 400, seed=1).mean(gaps)
-    runs_only = Resampler(1, 400, seed=1).mean(gaps.mean(0)[None])
+    both = Resampler(400, seed=1).mean(gaps)
+    runs_only = Resampler(400, seed=1).mean(gaps.mean(0)[None])
     assert both.high - both.low > 3.0 * (runs_only.high - runs_only.low)
+
+
+def test_the_trainings_of_a_reference_are_drawn_too() -> None:
+    spread = np.repeat(np.array([[-1.0], [0.0], [1.0]]), 50, axis=1)
+    found, p = Resampler(50, seed=1).tested(spread, spread)
+    one_sided, _ = Resampler(50, seed=1).tested(spread, zeros(50))
+    assert found.value == 0.0
+    assert found.high - found.low > 1.2 * (one_sided.high - one_sided.low)
+    assert p > 0.5
 
 
 def test_the_paired_interval_holds_the_truth_at_about_its_level() -> None:
@@ -146,7 +164,7 @@ def test_the_paired_interval_holds_the_truth_at_about_its_level() -> None:
     for number in range(300):
         # a difference per run, none in most: what a comparison of policies looks like
         gaps = np.where(generator.uniform(size=150) < 0.3, generator.exponential(2.0, 150), 0.0)
-        found = Resampler(1, 150, seed=number, resamples=600).mean(gaps[None])
+        found = Resampler(150, seed=number, resamples=600).mean(gaps[None])
         held += found.low <= 0.6 <= found.high
     assert 0.89 <= held / 300 <= 0.98, held
 
@@ -154,7 +172,7 @@ def test_the_paired_interval_holds_the_truth_at_about_its_level() -> None:
 def test_without_any_effect_a_difference_is_shown_one_time_in_twenty() -> None:
     generator, shown = draw(8), 0
     for number in range(400):
-        _, p = Resampler(1, 100, seed=number, resamples=600).tested(generator.normal(size=(1, 100)))
+        _, p = Resampler(100, seed=number, resamples=600).tested(generator.normal(size=(1, 100)), zeros(100))
         shown += p < 0.05
     assert scipy.stats.binomtest(shown, 400, 0.055).pvalue > 1e-4, shown
 
@@ -162,33 +180,34 @@ def test_without_any_effect_a_difference_is_shown_one_time_in_twenty() -> None:
 def test_the_p_value_says_what_the_interval_says() -> None:
     for number in range(60):
         gaps = draw(100 + number).normal(0.2, 1.0, (1, 80))
-        interval, p = Resampler(1, 80, seed=2).tested(gaps)
+        interval, p = Resampler(80, seed=2).tested(gaps, zeros(80))
         if not 0.04 < p < 0.06:
             assert (p < 0.05) == (not interval.low <= 0.0 <= interval.high)
 
 
 def test_no_difference_in_any_run_is_no_difference() -> None:
-    interval, p = Resampler(2, 10, seed=1).tested(np.zeros((2, 10)))
+    interval, p = Resampler(10, seed=1).tested(np.ones((2, 10)), np.ones((1, 10)))
     assert interval == (0.0, 0.0, 0.0)
     assert p == 1.0
 
 
 def test_cells_that_do_not_count_are_left_out() -> None:
     values = np.array([[1.0, np.nan, 3.0, np.nan]])
-    assert Resampler(1, 4, seed=1).mean(values).value == 2.0
-    assert np.isnan(Resampler(1, 4, seed=1).mean(np.full((1, 4), np.nan))).all()
-    assert np.isnan(Resampler(1, 4, seed=1).mean(np.array([[1.0, np.nan, np.nan, np.nan]])).low)
+    sample = Resampler(4, seed=1)
+    assert sample.mean(values).value == 2.0
+    assert np.isnan(sample.mean(np.full((1, 4), np.nan))).all()
+    assert np.isnan(sample.mean(np.array([[1.0, np.nan, np.nan, np.nan]])).low)
 
 
 def test_values_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"shape \(2, 3\), got \(3, 2\)"):
-        Resampler(2, 3, seed=1).means(np.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"\(training, 3\), got shape \(3, 2\)"):
+        Resampler(3, seed=1).means(np.zeros((3, 2)))
 
 
 def test_a_survival_band_of_several_trainings_holds_the_pooled_curve() -> None:
     generator = draw(9)
     time_s = np.minimum(generator.exponential(50.0, (5, 60)), 120.0)
-    found = Resampler(5, 60, seed=1, resamples=500).survival(time_s, time_s < 120.0, np.ones((5, 60), bool))
+    found = Resampler(60, seed=1, resamples=500).survival(time_s, time_s < 120.0, np.ones((5, 60), bool))
     np.testing.assert_allclose(found.share, kaplan_meier(time_s.ravel(), time_s.ravel() < 120.0).share)
     inside = slice(20, -20)
     assert (found.low[inside] <= found.share[inside]).all()

@@ -5,7 +5,7 @@ __all__ = [
     "rate", "restricted_mean",
 ]  # fmt: skip
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,7 +71,7 @@ def kaplan_meier(time_s: Floats, happened: Bools) -> Survival:
     from scipy.special import ndtri
 
     times, at_risk, events = _life_table(time_s, happened)
-    share = np.cumprod(1.0 - events / at_risk)
+    share = np.cumprod(1.0 - events / at_risk).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.sqrt(np.cumsum(events / (at_risk * (at_risk - events)))) / np.log(share)
         inner = np.log(-np.log(share))
@@ -164,51 +164,53 @@ def holm(p_values: Sequence[float]) -> list[float]:
 class Resampler:
     """A bootstrap that draws runs and, where a policy was trained several times, trainings (FIELD: comparing).
 
-    Every call sees the same resamples, so that differences between any two rows stay paired.
+    Values are (training, run); nan in a cell: it does not count. Every call meets the same draws of the runs, so that
+    whatever is compared stays paired.
     """
 
-    def __init__(self, n_trainings: int, n_runs: int, *, seed: int, resamples: int = BOOTSTRAPS) -> None:
-        """Fix the shape of what is resampled.
+    def __init__(self, n_runs: int, *, seed: int, resamples: int = BOOTSTRAPS) -> None:
+        """Draw the runs.
 
         Parameters
         ----------
-        n_trainings, n_runs
-            Lengths of the axes of the values; with one training only runs are drawn.
+        n_runs
+            Length of the run axis.
         seed
             Of the resampling.
         resamples
             How many.
         """
-        self.n_trainings, self.n_runs = n_trainings, n_runs
-        self._seed, self._resamples = seed, resamples
+        self.n_runs, self.resamples, self._seed = n_runs, resamples, seed
+        self._runs = self._drawn(n_runs, 0)
 
-    def _weights(self) -> Iterator[tuple[Floats, Floats]]:
-        """Yield (resample, training) and (resample, run) how often each was drawn, a few resamples at a time."""
-        sequence = np.random.SeedSequence(self._seed, spawn_key=(_STREAM,))
+    def _drawn(self, n: int, what: int) -> npt.NDArray[np.uint16]:
+        """Return (resample, item) how often each item was drawn."""
+        sequence = np.random.SeedSequence(self._seed, spawn_key=(_STREAM, what))
         generator = np.random.Generator(np.random.PCG64(sequence))
-        for first in range(0, self._resamples, _CHUNK):
-            count = min(_CHUNK, self._resamples - first)
-            yield (
-                _counts(generator.integers(0, self.n_trainings, (count, self.n_trainings))),
-                _counts(generator.integers(0, self.n_runs, (count, self.n_runs))),
-            )
+        found = np.empty((self.resamples, n), np.uint16)
+        for first in range(0, self.resamples, _CHUNK):
+            count = min(_CHUNK, self.resamples - first)
+            flat = generator.integers(0, n, (count, n)) + n * np.arange(count)[:, None]
+            found[first : first + count] = np.bincount(flat.ravel(), minlength=count * n).reshape(count, n)
+        return found
 
-    def means(self, values: Floats) -> Floats:
-        """Return (resample,) means of values (training, run); nan in a cell: it does not count."""
-        if values.shape != (self.n_trainings, self.n_runs):
-            raise ValueError(f"values must have shape {(self.n_trainings, self.n_runs)}, got {values.shape}")
+    def means(self, values: Floats, *, role: int = 0) -> Floats:
+        """Return (resample,) means of values; two with different roles have their trainings drawn independently."""
+        if values.ndim != 2 or values.shape[1] != self.n_runs:
+            raise ValueError(f"values must be (training, {self.n_runs}), got shape {values.shape}")
         counted = ~np.isnan(values)
-        filled = np.where(counted, values, 0.0)
-        found = []
-        for trainings, runs in self._weights():
-            total = ((trainings @ filled) * runs).sum(1)
-            number = ((trainings @ counted) * runs).sum(1)
+        filled, counts = np.where(counted, values, 0.0).T, counted.T.astype(np.float64)
+        trainings = self._drawn(values.shape[0], 1 + role)
+        found = np.empty(self.resamples)
+        for first in range(0, self.resamples, _CHUNK):
+            rows = slice(first, first + _CHUNK)
+            runs, shares = self._runs[rows].astype(np.float64), trainings[rows].astype(np.float64)
             with np.errstate(invalid="ignore"):
-                found.append(total / number)
-        return np.concatenate(found)
+                found[rows] = (shares * (runs @ filled)).sum(1) / (shares * (runs @ counts)).sum(1)
+        return found
 
     def mean(self, values: Floats) -> Interval:
-        """Return the mean of values (training, run) with its percentile interval (Efron and Tibshirani 1993, ch. 13).
+        """Return the mean with its percentile interval (Efron and Tibshirani 1993, ch. 13).
 
         The interval of fewer than two runs is nan.
         """
@@ -220,22 +222,22 @@ class Resampler:
             return Interval(value, np.nan, np.nan)
         return _percentile(value, self.means(values))
 
-    def tested(self, values: Floats) -> tuple[Interval, float]:
-        """Return ``mean`` and the p-value of "the mean is 0": twice the share of resamples beyond 0, at least 1.
+    def tested(self, values: Floats, against: Floats) -> tuple[Interval, float]:
+        """Return the mean difference of two sets of values, with its interval and p-value.
 
-        It is the level at which the percentile interval just reaches 0; nan where there is no interval. Without any
-        difference in any run there is nothing to doubt: 1.
+        The p-value of "there is no difference" is twice the share of resamples beyond 0, at least 1 of them: the level
+        at which the percentile interval just reaches 0. nan where there is no interval; 1 without any difference.
         """
-        interval = self.mean(values)
-        if np.isnan(interval.low):
-            return interval, np.nan
-        drawn = self.means(values)
+        mine, other = self.mean(values), self.mean(against)
+        if np.isnan(mine.low) or np.isnan(other.low):
+            return Interval(mine.value - other.value, np.nan, np.nan), np.nan
+        drawn = self.means(values) - self.means(against, role=1)
         drawn = drawn[~np.isnan(drawn)]
         beyond = min(np.count_nonzero(drawn <= 0.0), np.count_nonzero(drawn >= 0.0))
-        return interval, min(1.0, 2.0 * (beyond + 1) / (drawn.size + 1))
+        return _percentile(mine.value - other.value, drawn), min(1.0, 2.0 * (beyond + 1) / (drawn.size + 1))
 
     def survival(self, time_s: Floats, happened: Bools, counts: Bools) -> Survival:
-        """Return Kaplan and Meier's curve of times (training, run), its band by resampling trainings and runs.
+        """Return Kaplan and Meier's curve of times (training, run); with several trainings the band is resampled.
 
         Parameters
         ----------
@@ -245,25 +247,22 @@ class Resampler:
             (training, run) which cells count.
         """
         pooled = kaplan_meier(time_s[counts], happened[counts])
-        if self.n_trainings == 1 or not pooled.times.size:
+        if time_s.shape[0] == 1 or not pooled.times.size:
             return pooled
         at_risk = ((time_s[..., None] >= pooled.times) & counts[..., None]).astype(np.float64)
         events = ((time_s[..., None] == pooled.times) & (happened & counts)[..., None]).astype(np.float64)
-        drawn = []
-        for trainings, runs in self._weights():
-            n = np.einsum("bs,srt,br->bt", trainings, at_risk, runs, optimize=True)
-            d = np.einsum("bs,srt,br->bt", trainings, events, runs, optimize=True)
-            drawn.append(np.cumprod(1.0 - np.divide(d, n, out=np.zeros_like(d), where=n > 0), axis=1))
+        trainings = self._drawn(time_s.shape[0], 1)
+        drawn = np.empty((self.resamples, pooled.times.size))
+        for first in range(0, self.resamples, _CHUNK):
+            rows = slice(first, first + _CHUNK)
+            shares, runs = trainings[rows].astype(np.float64), self._runs[rows].astype(np.float64)
+            n, d = (
+                sum(shares[:, s, None] * (runs @ of[s]) for s in range(time_s.shape[0])) for of in (at_risk, events)
+            )
+            drawn[rows] = np.cumprod(1.0 - np.divide(d, n, out=np.zeros_like(d), where=n > 0), axis=1)
         tail = 0.5 * (1.0 - LEVEL)
-        low, high = np.quantile(np.concatenate(drawn), [tail, 1.0 - tail], axis=0)
+        low, high = np.quantile(drawn, [tail, 1.0 - tail], axis=0)
         return Survival(pooled.times, pooled.share, low, high)
-
-
-def _counts(drawn: npt.NDArray[np.int64]) -> Floats:
-    """Return (resample, item) how often each item was drawn, from (resample, draw)."""
-    rows, items = drawn.shape
-    flat = drawn + items * np.arange(rows)[:, None]
-    return np.bincount(flat.ravel(), minlength=rows * items).reshape(rows, items).astype(np.float64)
 
 
 def _percentile(value: float, drawn: Floats) -> Interval:
