@@ -19,7 +19,7 @@ from tests.conftest import TINY, Invoke
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"numba", "numpy", "polars", "sklearn", "pydantic", "simpy", "rich", "ruamel"}
-COMMANDS = [(), ("run",), ("eval",), ("scenario",), ("faults",), ("actions",), ("validate",), ("scenario", "check")]
+COMMANDS = [(), ("run",), ("eval",), ("compare",), ("scenario",), ("faults",), ("actions",), ("validate",), ("scenario", "check")]
 
 
 def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
