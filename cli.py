@@ -13,6 +13,7 @@ from agent.commands.base import Group
 from agent.commands.catalogue import actions, faults
 from agent.commands.compare import compare
 from agent.commands.eval import evaluate
+from agent.commands.isolate import isolate
 from agent.commands.run import run
 from agent.commands.scenario import scenario
 from agent.commands.validate import validate
@@ -32,7 +33,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, evaluate, compare, scenario, faults, actions, validate):
+for _command in (run, evaluate, compare, isolate, scenario, faults, actions, validate):
     cli.add_command(_command)
 
 

@@ -40,6 +40,7 @@ DIAGNOSERS: dict[str, Entry] = {
 
 POLICIES: dict[str, Entry] = {
     "bandit": Entry("agent.policies.bandit", "Ucb1Policy", "UCB1 by incident signature, learns over rounds (default)"),
+    "expert": Entry("agent.policies.expert", "Expert", "knows the fault, and takes what mends it; a yardstick"),
     "noop": Entry("agent.policies.noop", "NoopPolicy", "never acts"),
     "playbook": Entry("agent.policies.playbook", "Playbook", "a fixed table from the incident's pattern to an action"),
     "random": Entry("agent.policies.random", "RandomPolicy", "any allowed action, drawn at random"),

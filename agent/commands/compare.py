@@ -77,7 +77,7 @@ def compare(**options: Any) -> int:
 
 def _study(options: dict[str, Any], mistakes: Any) -> "tuple[Study | None, dict[str, list[dict[str, Any]]]]":
     """Return the study and the states given, noting what is wrong."""
-    from agent.commands.setup import build_study, learned_states
+    from agent.commands.setup import build_study, states_of
     from agent.evaluation.pictures import check_target
 
     names = [name.strip() for name in options["policies"].split(",")]
@@ -87,12 +87,7 @@ def _study(options: dict[str, Any], mistakes: Any) -> "tuple[Study | None, dict[
         mistakes.lines.append(f"--against must be one of {', '.join(names)}, got '{options['against']}'")
     parts = {"policy": ",".join(names), "no_agent": False, "shadow": False, "freeze": True, "twins": True}
     study = build_study(options | parts, mistakes, policy_option="--policies")
-    states: dict[str, list[dict[str, Any]]] = {}
-    if study is not None:
-        for path in options["policy_in"]:
-            with mistakes.collect():
-                for name, state in learned_states(path, study.policies).items():
-                    states.setdefault(name, []).append(state)
+    states = {} if study is None else states_of(options["policy_in"], study.policies, mistakes)
     if options["png"] is not None:
         with mistakes.collect():
             check_target(options["png"])
@@ -107,26 +102,13 @@ def _played(
     writer: "ResultsWriter | None",
 ) -> "tuple[Outcome, dict[str, Any]]":
     """Train who learns, then let everybody play; return what came out, and the detector's state."""
-    from agent.commands.progress import Compiling, Progress
-    from agent.evaluation.contest import contestants, hold, learns, train
-    from agent.evaluation.training import trained_detector
+    from agent.commands.training import with_trainings
+    from agent.evaluation.contest import contestants, hold
 
-    threads, quiet = options["threads"], options["quiet"]
-    pupils = [name for name in study.policies if name not in states and learns(name)]
-    lessons = len(pupils) * plan.trainings * plan.train_episodes
-    players = sum(len(states[name]) if name in states else 1 for name in study.policies if name not in pupils)
-    total = lessons + (players + len(pupils) * plan.trainings) * study.episodes
-    with Compiling(quiet=quiet), Progress(total, quiet=quiet) as progress:
-        detector = trained_detector(study.detector, study.scenario, seed=study.detector_seed, threads=threads)
-        for number, name in enumerate(pupils):
-            before = number * plan.trainings * plan.train_episodes
-            states[name] = train(
-                study, name, plan, detector, threads=threads,
-                on_progress=lambda runs, before=before: progress.show(before + runs),  # type: ignore[misc]
-            )  # fmt: skip
+    with with_trainings(study, plan, states, options) as (detector, tell):
         outcome = hold(
             study, contestants(study, detector, states), replays=plan.replays, engine=options["engine"],
-            threads=threads, writer=writer, on_progress=lambda runs: progress.show(lessons + runs),
+            threads=options["threads"], writer=writer, on_progress=tell,
         )  # fmt: skip
     return outcome, detector.state()
 

@@ -1,6 +1,6 @@
 """From options to a study: names are looked up, values checked, and every mistake is reported at once."""
 
-__all__ = ["DEFAULTS", "Mistakes", "build_study", "learned_states"]
+__all__ = ["DEFAULTS", "Mistakes", "build_study", "learned_states", "states_of"]
 
 import contextlib
 import json
@@ -147,6 +147,16 @@ def _faults(options: dict[str, Any], scenario: "Scenario", mistakes: Mistakes) -
             )
             found.append(fault)
     return tuple(found)
+
+
+def states_of(paths: tuple[str, ...], policies: tuple[str, ...], mistakes: Mistakes) -> dict[str, list[dict[str, Any]]]:
+    """Return policy -> its learned states, one from each of the files that holds one; what is wrong is noted."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in paths:
+        with mistakes.collect():
+            for name, state in learned_states(path, policies).items():
+                found.setdefault(name, []).append(state)
+    return found
 
 
 def learned_states(path: str | None, policies: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -86,10 +86,12 @@ def draw_comparison(runs: Comparison, compared: pl.DataFrame, title: str) -> Any
     title
         What was compared.
     """
-    figure, axes = canvas(1, 2, size=(9.5, 3.8))
+    figure, axes = canvas(1, 2, size=(9.5, 4.2))
     figure.suptitle(title, fontsize=10)
     _survival(axes[0][0], runs)
     _forest(axes[0][1], runs, compared)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, max(1, len(labels))), fontsize=8)
     return figure
 
 
@@ -112,7 +114,6 @@ def _survival(panel: Any, runs: Comparison) -> None:
         panel.step(times, share, where="post", label=policy, linewidth=1.5, **look)
         panel.fill_between(times, low, high, step="post", color=look["color"], alpha=0.13, linewidth=0)
     panel.set_xlim(0.0, runs.until_s)
-    panel.legend(fontsize=8)
 
 
 def _forest(panel: Any, runs: Comparison, compared: pl.DataFrame) -> None:
@@ -128,5 +129,5 @@ def _forest(panel: Any, runs: Comparison, compared: pl.DataFrame) -> None:
     panel.set_ylim(len(rows) - 0.4, -0.8)
     panel.grid(axis="y", visible=False)
     against = compared["against"][0]
-    panel.set_xlabel(f"{PRIMARY.replace('_', ' ')}: paired difference to {against}, 95 % interval (left is better)")
+    panel.set_xlabel(f"{PRIMARY.replace('_', ' ')} less that of {against}, 95 % interval\n(to the left is better)")
     panel.set_title(f"primary measure, {runs.runs} runs", fontsize=9)

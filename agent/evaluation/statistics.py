@@ -18,7 +18,7 @@ Bools = npt.NDArray[np.bool_]
 #: Level of all intervals.
 LEVEL = 0.95
 #: Resamples of an interval.
-BOOTSTRAPS = 4_000
+BOOTSTRAPS = 10_000
 
 _STREAM = 0x626F6F74
 _CHUNK = 250
