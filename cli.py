@@ -9,11 +9,13 @@ import os
 
 import click
 
+from agent.commands.abstain import abstain
 from agent.commands.base import Group
 from agent.commands.catalogue import actions, faults
 from agent.commands.compare import compare
 from agent.commands.eval import evaluate
 from agent.commands.isolate import isolate
+from agent.commands.ope import ope
 from agent.commands.run import run
 from agent.commands.scenario import scenario
 from agent.commands.validate import validate
@@ -33,7 +35,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, evaluate, compare, isolate, scenario, faults, actions, validate):
+for _command in (run, evaluate, compare, isolate, abstain, ope, scenario, faults, actions, validate):
     cli.add_command(_command)
 
 

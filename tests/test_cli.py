@@ -19,7 +19,10 @@ from tests.conftest import TINY, Invoke
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"numba", "numpy", "polars", "sklearn", "pydantic", "simpy", "rich", "ruamel"}
-NAMES = ("run", "eval", "compare", "isolate", "scenario", "scenario check", "faults", "actions", "validate")
+NAMES = (
+    "run", "eval", "compare", "isolate", "abstain", "ope", "scenario", "scenario check", "faults", "actions",
+    "validate",
+)  # fmt: skip
 COMMANDS = [(), *(tuple(name.split()) for name in NAMES)]
 
 

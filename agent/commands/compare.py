@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.commands.base import Command, common_options, fault_options, option
+from agent.commands.base import Command, common_options, contest_options, fault_options, option
 
 if TYPE_CHECKING:
     from agent.evaluation.compare import Comparison
@@ -24,20 +24,12 @@ _POLICIES = "noop,random,threshold_rules,playbook,bandit"
 @common_options()
 @option("--policies", metavar="A,B", default=_POLICIES, help="Who takes part; noop always does.")
 @option("--against", metavar="NAME", default="noop", help="Who the others are compared with.")
-@option("--episodes", type=click.IntRange(2), metavar="N", default=100, help="Test runs, the same for all.")
-@option("--split", type=click.Choice(["tune", "test"]), default="test", help="Where the seeds of the test runs lie.")
-@option("--detector", metavar="NAME", help="When something is wrong; else the default detector.")
-@option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs it learns from.")
-@option("--diagnoser", metavar="NAME", help="Where it is; else the default diagnoser.")
-@option("--policy-in", multiple=True, metavar="FILE", help="Learned states instead of trainings (JSON); repeatable.")
-@option("--train-seeds", type=click.IntRange(1), metavar="N", default=5, help="Trainings of each policy that learns.")
-@option("--train-episodes", type=click.IntRange(1), metavar="N", default=200, help="Runs of each training.")
 @option("--margin", type=click.FloatRange(0.0, 1.0), metavar="X", default=0.01, help="Harmed: J so far below noop's.")
 @option("--no-replays", is_flag=True, show_default=False, help="Leave out whether recovery is durable; saves time.")
-@option("--round-size", type=click.IntRange(1), metavar="N", default=50, help="Runs that are simulated together.")
 @option("--out", metavar="FILE|FOLDER", help="Results: .csv or .parquet (a row per run), or a folder with all tables.")
 @option("--png", metavar="FILE", help="Curves of recovery, and differences with intervals (.png or .svg).")
 @option("--force", is_flag=True, show_default=False, help="Replace results that are there already.")
+@contest_options()
 @fault_options()
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def compare(**options: Any) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.commands.base import Command, common_options, fault_options, option
+from agent.commands.base import Command, common_options, contest_options, fault_options, option
 
 if TYPE_CHECKING:
     from agent.evaluation.compare import Comparison
@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command, short_help="Which stage of an agent loses the error budget.")
 @common_options()
 @option("--policy", metavar="NAME", help="What decides; else the default policy.")
-@option("--episodes", type=click.IntRange(2), metavar="N", default=100, help="Test runs, the same for all.")
-@option("--split", type=click.Choice(["tune", "test"]), default="test", help="Where the seeds of the test runs lie.")
-@option("--detector", metavar="NAME", help="When something is wrong; else the default detector.")
-@option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs it learns from.")
-@option("--diagnoser", metavar="NAME", help="Where it is; else the default diagnoser.")
-@option("--policy-in", multiple=True, metavar="FILE", help="Learned states instead of trainings (JSON); repeatable.")
-@option("--train-seeds", type=click.IntRange(1), metavar="N", default=5, help="Trainings of a policy that learns.")
-@option("--train-episodes", type=click.IntRange(1), metavar="N", default=200, help="Runs of each training.")
-@option("--round-size", type=click.IntRange(1), metavar="N", default=50, help="Runs that are simulated together.")
+@contest_options()
 @fault_options()
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def isolate(**options: Any) -> int:
