@@ -50,6 +50,7 @@ DIAGNOSERS: dict[str, Entry] = {
 
 POLICIES: dict[str, Entry] = {
     "bandit": Entry("agent.policies.bandit", "Ucb1Policy", "UCB1 by incident signature, learns over rounds (default)"),
+    "expert": Entry("agent.policies.expert", "Expert", "knows the fault, and takes what mends it; a yardstick"),
     "noop": Entry("agent.policies.noop", "NoopPolicy", "never acts"),
     "oracle_clairvoyant": Entry(
         "agent.policies.fork_oracle", "ClairvoyantOracle", "tries every action on a fork of the run itself (reference)"

@@ -176,7 +176,7 @@ def _report(
 
 
 def _object(study: "Study", outcome: "Outcome", facts: dict[str, Any]) -> dict[str, Any]:
-    from agent.evaluation.compare import compare
+    from agent.evaluation.compare import Comparison, compare
     from agent.evaluation.render import learning_curve
     from agent.evaluation.summary import summarise
 
@@ -186,7 +186,7 @@ def _object(study: "Study", outcome: "Outcome", facts: dict[str, Any]) -> dict[s
         for part in table.partition_by("policy", maintain_order=True):
             found["policies"][part["policy"][0] or "no agent"] = summarise(part).to_dicts()
         if len(study.policies) > 1:
-            found["compared"] = compare(table, seed=study.seed).to_dicts()
+            found["compared"] = compare(Comparison(table, seed=study.seed)).to_dicts()
         found["rounds"] = learning_curve(table)
     what = {"scenario": study.scenario.name, "scenario_hash": study.scenario.digest, "seed": study.seed}
     mode = {"split": study.split, "learning": _learning(study), "interrupted": outcome.interrupted}
