@@ -182,6 +182,7 @@ class ActionCode(IntEnum):
     DEGRADE = 17  #: amount = 1: optional calls of the service are left out, 0: no longer
     ESCALATE = 18  #: somebody repairs whatever is broken
     SKIP_MESSAGE = 19  #: messages that a service fails to consume are thrown out
+    REMOVE = 20  #: replica = number of a modulation: it ends, or never begins; no agent can do that
 
 
 class Purpose(IntEnum):

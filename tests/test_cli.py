@@ -19,7 +19,11 @@ from tests.conftest import TINY, Invoke
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"numba", "numpy", "polars", "sklearn", "pydantic", "simpy", "rich", "ruamel"}
-COMMANDS = [(), ("run",), ("eval",), ("scenario",), ("faults",), ("actions",), ("validate",), ("scenario", "check")]
+NAMES = (
+    "run", "eval", "compare", "isolate", "abstain", "ope", "scenario", "scenario check", "faults", "actions",
+    "validate", "rca", "counterfactual",
+)  # fmt: skip
+COMMANDS = [(), *(tuple(name.split()) for name in NAMES)]
 
 
 def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
