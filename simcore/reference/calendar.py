@@ -1,6 +1,6 @@
 """SimPy's environment with the model's total order: entries run by (time, kind, key, attempt)."""
 
-__all__ = ["Calendar", "Entry", "Walk"]
+__all__ = ["Calendar", "Entry", "Signal", "Walk"]
 
 from collections import deque
 from collections.abc import Callable, Generator
@@ -28,6 +28,16 @@ class Entry(Event):
     def cancel(self) -> None:
         """Take the entry off the calendar; nobody who waits for it will hear of it again."""
         self.cancelled = True
+
+
+class Signal(Event):
+    """An event that happens where it succeeds: whoever waits for it goes on at once."""
+
+    def succeed(self, value: Any = None) -> "Signal":
+        """Let it happen; the last thing that a callback does."""
+        self._ok, self._value = True, value
+        _fire(self)
+        return self
 
 
 class Walk(Process):
@@ -77,17 +87,23 @@ class Calendar(simpy.Environment):
         EngineError
             If the instant lies in the past.
         """
+        if not time_s >= self.now:
+            raise self._past(time_s)
         entry = Entry(self, then)
-        self.enter(entry, time_s, kind, key, attempt)
+        entry._value = None
+        # the serial number only keeps a cancelled entry from being compared with its successor
+        heappush(self._entries, (time_s, kind, key, attempt, next(self._serial), entry))
         return entry
 
     def enter(self, entry: Entry, time_s: float, kind: Kind, key: int, attempt: int) -> None:
         """Give an entry made beforehand its place; see ``at``."""
         if not time_s >= self.now:
-            raise EngineError(f"calendar entries must not lie in the past: {time_s} at {self.now}")
+            raise self._past(time_s)
         entry._value = None
-        # the serial number only keeps a cancelled entry from being compared with its successor
         heappush(self._entries, (time_s, kind, key, attempt, next(self._serial), entry))
+
+    def _past(self, time_s: float) -> EngineError:
+        return EngineError(f"calendar entries must not lie in the past: {time_s} at {self.now}")
 
     def schedule(self, event: Event, priority: Any = NORMAL, delay: float = 0) -> None:
         """Queue one of SimPy's own events behind the present entry.

@@ -17,20 +17,17 @@ class Edges:
             param: [influence for influence in influences if influence.modulation.param is param]
             for param in (Param.EDGE_DELAY, Param.LOSS_OUT, Param.LOSS_BACK)
         }
+        self.faulty = any(self._by_param.values())  #: whether there is any fault of an edge in the run
 
     def delay(self, caller: int, callee: ServiceState) -> float:
         """Return the factor of the latency between two services."""
         factor = 1.0
-        if not self._by_param[Param.EDGE_DELAY]:
-            return factor
         for influence in self._active(Param.EDGE_DELAY, caller, callee):
             factor = factor * influence.value
         return factor
 
     def loss(self, param: Param, caller: int, callee: ServiceState, base: float) -> float:
         """Return the probability that a message is lost, out or back, of a call that loses ``base`` by itself."""
-        if not self._by_param[param]:
-            return base
         faults = 0.0
         for influence in self._active(param, caller, callee):
             faults = faults + influence.value

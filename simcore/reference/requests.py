@@ -14,7 +14,7 @@ from simcore.codes import Event, Kind, Param, Purpose, Status
 from simcore.model.scenario import Call
 from simcore.reference.attempts import Attempts, Route, Span, chance
 from simcore.reference.balancers import BALANCERS
-from simcore.reference.calendar import Entry, Walk
+from simcore.reference.calendar import Entry, Signal, Walk
 from simcore.reference.gates import Gates
 from simcore.reference.lifecycle import Lifecycle
 from simcore.reference.programs import Programs
@@ -42,7 +42,7 @@ class Requests:
         """Send a client's request; the client waits for ``answered``."""
         calendar, patience_s = self._world.calendar, self._world.scenario.workload.deadline_s
         deadline_s = math.inf if patience_s is None else calendar.now + patience_s
-        span = Span(request, key, 0, self._entries[operation], deadline_s, priority, SimpyEvent(calendar))
+        span = Span(request, key, 0, self._entries[operation], deadline_s, priority, Signal(calendar))
         self._send(span)
         return span
 
