@@ -13,6 +13,7 @@ from agent.commands.base import Group
 from agent.commands.catalogue import actions, faults
 from agent.commands.counterfactual import counterfactual
 from agent.commands.eval import evaluate
+from agent.commands.map import optimal_map
 from agent.commands.run import run
 from agent.commands.scenario import scenario
 from agent.commands.validate import validate
@@ -32,7 +33,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, evaluate, counterfactual, scenario, faults, actions, validate):
+for _command in (run, evaluate, counterfactual, optimal_map, scenario, faults, actions, validate):
     cli.add_command(_command)
 
 

@@ -18,6 +18,7 @@ WRITTEN = [path for path in PAGES if "reference" not in path.parts]
 
 #: Sizes at which the commands of the docs run here.
 SMALL = (("--episodes", "2"), ("--steps", "60"))
+MAP = ["--steps", "30", "--onsets", "30", "--runs", "2", "--horizon", "6"]
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -37,6 +38,8 @@ def small(command: list[str]) -> list[str]:
             made[made.index(option) + 1] = size
         elif made[0] == "eval":
             made += [option, size]
+    if made[0] == "map":
+        made += MAP
     return made
 
 
