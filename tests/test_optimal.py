@@ -30,7 +30,7 @@ FAULT = parse_fault("error_burst@api", THREE, onset_s=0.0, severity=0.5, place="
 
 
 def grid(**parts: Any) -> Grid:
-    usual = {"loads": (1.0, 1.3), "severities": (0.05, 0.9), "onsets_s": (30.0,), "delays": (4,), "runs": 2}
+    usual = {"loads": (1.0, 1.3), "severities": (0.005, 0.9), "onsets_s": (30.0,), "delays": (4,), "runs": 2}
     return Grid(FAULT, **(usual | {"horizon": 24} | parts))
 
 
@@ -41,9 +41,9 @@ def cells() -> list[Cell]:
 
 def test_a_bad_version_is_rolled_back_if_it_hurts_and_left_alone_if_it_does_not(cells: list[Cell]) -> None:
     best = {(cell.load, cell.severity): cell.names[cell.best] for cell in cells}
-    assert set(best) == {(1.0, 0.05), (1.0, 0.9), (1.3, 0.05), (1.3, 0.9)}
+    assert set(best) == {(1.0, 0.005), (1.0, 0.9), (1.3, 0.005), (1.3, 0.9)}
     assert best[1.0, 0.9] == "rollback(api)"
-    assert best[1.0, 0.05] == "noop"
+    assert best[1.0, 0.005] == "noop"
     for cell in cells:
         assert cell.names[0] == "noop"
         assert cell.confidence.sum() == pytest.approx(1.0)
