@@ -31,8 +31,6 @@ WAIT_S = 30.0
 RENEW_STEPS = 3
 #: Quiet time after which an incident is over for the agent, seconds; FIELD's healthy stretch.
 OVER_S = 60.0
-#: Time within the SLO after which a limit on the traffic is lifted by one step, seconds.
-LIFT_S = 20.0
 #: The action helped if the symptoms are now below this share of what they were.
 HELPED = 0.6
 #: Excess anomaly score from which another service may be acted on in the suspect's place.
@@ -73,9 +71,9 @@ class Agent:
 
     A decision opens when an alarm is open, or the SLO was broken in two of the last three scrapes, and no decision is
     under way. It is judged after the action's delay and settle time (``WAIT_S`` for noop); if the run is still
-    triggered then, the next decision opens at that step. When the SLO has held for ``LIFT_S`` (shed requests apart) a
-    limit on the traffic is lifted by one step, without a decision. After ``OVER_S`` of quiet the incident is over and
-    what did not help is forgotten.
+    triggered then, the next decision opens at that step. When the SLO has held for a while (shed requests apart) the
+    guardrails undo one of the things that were set and must not stay, without a decision. After ``OVER_S`` of quiet
+    the incident is over and what did not help is forgotten.
     """
 
     def __init__(
@@ -104,9 +102,7 @@ class Agent:
         self.policy.start(topology, actions)
         self._history = History(topology, n)
         self._guard = Guardrails(actions, n_services, n, topology.step_s, self.limits)
-        self._steps = {
-            name: max(1, math.ceil(s / topology.step_s - 1e-9)) for name, s in (("over", OVER_S), ("lift", LIFT_S))
-        }
+        self._over = max(1, math.ceil(OVER_S / topology.step_s - 1e-9))
         taken = np.where(
             np.arange(len(actions)) == 0, np.maximum(WAIT_S, actions.settle_s), actions.delay_s + actions.settle_s
         )
@@ -161,7 +157,7 @@ class Agent:
             helped = not triggered[run] or severity[run] < HELPED * self._before[run]
             self._guard.judged(step, int(run), decision.action, decision.target, bool(helped))
             self._due[run] = -1
-        over = np.flatnonzero(self._calm == self._steps["over"])
+        over = np.flatnonzero(self._calm == self._over)
         if over.size:
             self._guard.forget(over)
         stale = np.flatnonzero((self._calm == 1) & ~np.isnan(self._confidence))
@@ -239,19 +235,21 @@ class Agent:
                 signature=situation.signature.key(row, self._topology.services),
                 target=int(situation.signature.target[row]),
                 explain=functools.partial(_rationale, choices, situation.diagnosis, row),
+                context=() if choices.context is None else tuple(choices.context[row].tolist()),
             )
             opened[int(run)] = self._current[int(run)] = decision
             self.decisions.append(decision)
         return opened
 
     def _lift(self, observation: Observation, choice: Ints) -> None:
-        """Admit more traffic, by one step, in runs that keep the SLO and do nothing else at this step."""
-        well = (observation.admitted < 1.0) & (self._well >= self._steps["lift"]) & (choice == 0)
-        runs = np.flatnonzero(well)
-        if runs.size:
-            choice[runs] = self._guard.may_lift(observation, runs)
-            self._well[runs[choice[runs] > 0]] = 0
-            self._guard.took(observation.step, runs, choice[runs])
+        """Undo something, in runs that keep the SLO and do nothing else at this step."""
+        self._guard.troubled(observation.step, np.flatnonzero(self._calm == 0))
+        runs = np.flatnonzero((self._well > 0) & (choice == 0))
+        well_s: Floats = self._well[runs] * self._topology.step_s
+        choice[runs] = self._guard.may_lift(observation, runs, well_s, self._calm[runs] == 0)
+        lifted = runs[choice[runs] > 0]
+        self._well[lifted] = 0
+        self._guard.took(observation.step, lifted, choice[lifted])
 
     def _say(self, run: int) -> str:
         return self._explain[run]() if run in self._explain else ""

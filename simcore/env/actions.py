@@ -33,17 +33,20 @@ def build_topology(scenario: Scenario) -> Topology:
     """Return what an agent may know of a scenario beforehand."""
     names = scenario.service_names
     number = {name: i for i, name in enumerate(names)}
-    calls = np.zeros((len(names), len(names)), np.bool_)
-    for step in scenario.walk():
-        if step.site >= 0:
-            caller = scenario.operations[step.operation][0]
-            calls[number[caller], number[scenario.call_of(step.site).to.split(".")[0]]] = True
+    #: (whether required, caller, callee)
+    calls = np.zeros((2, len(names), len(names)), np.bool_)
+    for step in scenario.sites:
+        call = scenario.call_of(step.site)
+        edge = number[scenario.operations[step.operation][0]], number[call.to.partition(".")[0]]
+        calls[(int(call.required), *edge)] = True
     weights = np.zeros(len(names))
     for entry in scenario.workload.entries:
         weights[number[entry.operation.split(".")[0]]] += entry.weight
     return Topology(
         services=names,
-        calls=calls,
+        calls=calls[0] | calls[1],
+        optional=calls[0],
+        required=calls[1],
         entry=int(np.argmax(weights)),
         caches=np.array([service.cache is not None for service in scenario.services.values()]),
         p95_slo_s=scenario.slo.p95_s,
