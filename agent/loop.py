@@ -245,7 +245,7 @@ class Agent:
         """Undo something, in runs that keep the SLO and do nothing else at this step."""
         self._guard.troubled(observation.step, np.flatnonzero(self._calm == 0))
         runs = np.flatnonzero((self._well > 0) & (choice == 0))
-        well_s: Floats = self._well[runs] * self._topology.step_s
+        well_s = self._well[runs].astype(np.float64) * self._topology.step_s
         choice[runs] = self._guard.may_lift(observation, runs, well_s, self._calm[runs] == 0)
         lifted = runs[choice[runs] > 0]
         self._well[lifted] = 0

@@ -91,7 +91,8 @@ def _trend(history: History, runs: Ints) -> Floats:
 
 def _worst(values: Floats, adjacent: npt.NDArray[np.bool_]) -> Floats:
     """Return (row, metric) the largest of (row, service, metric) over the adjacent services (row, service), else 0."""
-    return np.max(np.where(adjacent[:, :, None], values, 0.0), axis=1, initial=0.0)
+    worst: Floats = np.max(np.where(adjacent[:, :, None], values, 0.0), axis=1, initial=0.0)
+    return worst
 
 
 def context(topology: Topology, observation: Observation, history: History, runs: Ints, target: Ints) -> Floats:
