@@ -50,6 +50,12 @@ POLICIES: dict[str, Entry] = {
     ),
     "lin_ucb": Entry("agent.policies.lin_ucb", "LinUcbPolicy", "LinUCB on numbers that describe the incident"),
     "noop": Entry("agent.policies.noop", "NoopPolicy", "never acts"),
+    "oracle_clairvoyant": Entry(
+        "agent.policies.fork_oracle", "ClairvoyantOracle", "tries every action on a fork of the run itself (reference)"
+    ),
+    "oracle_fair": Entry(
+        "agent.policies.fork_oracle", "FairOracle", "tries every action on forks with unknown futures (reference)"
+    ),
     "playbook": Entry("agent.policies.playbook", "Playbook", "a fixed table from the incident's pattern to an action"),
     "random": Entry("agent.policies.random", "RandomPolicy", "any allowed action, drawn at random"),
     "thompson": Entry("agent.policies.thompson", "ThompsonPolicy", "Thompson sampling by incident signature"),

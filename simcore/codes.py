@@ -177,6 +177,7 @@ class ActionCode(IntEnum):
     WARM_CACHE = 16  #: the most popular keys are loaded
     DEGRADE = 17  #: amount = 1: optional calls of the service are left out, 0: no longer
     ESCALATE = 18  #: somebody repairs whatever is broken
+    REMOVE = 19  #: replica = number of a modulation: it ends, or never begins; no agent can do that
 
 
 class Purpose(IntEnum):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agent.policies.guardrails import HOLD_S, Guardrails, Limits
+from agent.policies.guardrails import HOLD_S, Guardrails, Limits, lifting
 from simcore.codes import ActionCode
 from simcore.errors import InputError
 from simcore.model.action_types import ACTIONS
@@ -188,6 +188,12 @@ def test_what_was_undone_too_early_waits_twice_as_long_the_next_time() -> None:
     rails.took(10, run, undo)
     rails.troubled(100, run)  # long after: something else
     assert lifted(rails, 480.0, legal=mask) == ["degrade(api,0)"]
+
+
+def test_a_limit_is_lifted_by_the_next_larger_share() -> None:
+    observation = observe(healthy(3, 9), 5, admitted=np.array([0.7, 0.85, 1.0]))
+    raised = lifting(TABLE, observation, np.arange(3))
+    assert [TABLE.names[a] for a in raised] == ["limit_traffic(0.85)", "limit_traffic(1)", "noop"]
 
 
 @pytest.mark.parametrize("bad", [{"restart_cooldown_s": -1}, {"actions_per_hour": 0}, {"repeat_s": 0}, {"scalings": 0}])

@@ -8,7 +8,7 @@ They also clean up: what was set and must not stay (``HOLD_S``) is undone, one t
 for a while. If trouble follows, the next attempt waits twice as long.
 """
 
-__all__ = ["HOLD_S", "Guardrails", "Limits"]
+__all__ = ["HOLD_S", "Guardrails", "Limits", "lifting"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,6 +67,8 @@ class Limits:
 
 class Guardrails:
     """Remembers what was done in every run of a batch, and says what may be done now."""
+
+    PER_RUN = ("_restarted", "_times", "_useless", "_failed_at", "_failures", "_lifted_at", "_doubled")
 
     def __init__(self, actions: ActionTable, n_services: int, n_runs: int, step_s: float, limits: Limits) -> None:
         self._actions, self._limits, self._step_s = actions, limits, step_s
@@ -200,3 +202,24 @@ def _lifts(actions: ActionTable) -> tuple[Ints, Floats]:
             found.append((HOLD_S[undone], amount, number))
     found.sort()
     return np.array([number for *_, number in found], np.int64), np.array([hold for hold, *_ in found], np.float64)
+
+
+def lifting(actions: ActionTable, observation: Observation, runs: Ints) -> Ints:
+    """Return (row,) the action that admits the next larger share of the traffic, 0 if none is legal or needed.
+
+    Parameters
+    ----------
+    actions
+        The action table.
+    observation
+        Of the whole batch.
+    runs
+        (row,) positions of the runs.
+    """
+    choice = np.zeros(runs.size, np.int64)
+    lifts = np.flatnonzero(actions.code == ActionCode.LIMIT_TRAFFIC)
+    lifts = lifts[np.argsort(actions.amount[lifts], kind="stable")]
+    for action in lifts[::-1]:
+        fits = observation.legal[runs, action] & (observation.admitted[runs] < actions.amount[action])
+        choice[fits] = action
+    return choice

@@ -14,6 +14,7 @@ from simcore.codes import Param
 from simcore.engines.api import RunInputs
 from simcore.errors import InputError
 from simcore.layout import ARRAYS, LANE, NEVER, PER_REPLICA, Need, Plan
+from simcore.streams import keyed, rekeyed
 
 Array = npt.NDArray[Any]
 
@@ -201,6 +202,13 @@ class Arenas:
         least = int(lane["n_control"]) + int(lane["n_replicas"]) + 8 + self._cancels(int(lane["span_cap"]))
         if least > int(lane["control_cap"]):
             self._lengthen(run, "control", 2 * least + 16)
+
+    def rekey(self, run: int, number: int) -> None:
+        """Give a run another future: what has been drawn stays, what will be has other keys."""
+        lane = self.lanes[run]
+        key = lane["key"] = rekeyed(lane["key"], number)
+        for stream, record in enumerate(self.part(run, "streams")):
+            record["key"] = keyed(key, stream)
 
     def copy(self, runs: Sequence[int]) -> "Arenas":
         """Return independent copies of the given runs, repeats allowed."""

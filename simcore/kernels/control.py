@@ -8,7 +8,7 @@ from simcore.kernels import cache
 from simcore.kernels.calendar import STREAM_LEAF, enter, next_stream, set_leaf
 from simcore.kernels.cancel import drop_waits
 from simcore.kernels.gates import hand_on_all, reset_gates
-from simcore.kernels.repairs import end_all, end_place, home, refresh_service, warm_cache
+from simcore.kernels.repairs import end_all, end_one, end_place, home, refresh_service, warm_cache
 from simcore.kernels.replica import (
     DRAINING,
     GONE,
@@ -94,6 +94,7 @@ _A_WARM, _A_DEGRADE, _A_ESCALATE = (
     np.int64(ActionCode.DEGRADE),
     np.int64(ActionCode.ESCALATE),
 )
+_A_REMOVE = np.int64(ActionCode.REMOVE)
 _QUOTA, _CREDENTIAL, _NODE = np.int64(Place.QUOTA), np.int64(Place.CREDENTIAL), np.int64(Place.NODE)
 _A_ROLLBACK, _A_CLEAR_QUEUE = np.int64(ActionCode.ROLLBACK), np.int64(ActionCode.CLEAR_QUEUE)
 _A_RETRY, _A_RESIZE = np.int64(ActionCode.RETRY_BUDGET), np.int64(ActionCode.RESIZE_POOL)
@@ -410,6 +411,8 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
         lane.degraded = 1
     elif action.code == _A_ESCALATE:
         end_all(plan, lane, now)
+    elif action.code == _A_REMOVE:
+        end_one(plan, lane, action.replica, now)
     elif action.code == _A_CLEAR_QUEUE:
         _clear_queue(plan, lane, service, now)
     elif action.code == _A_RETRY:

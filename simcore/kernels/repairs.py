@@ -51,6 +51,19 @@ def end_all(plan, lane, now):  # type: ignore[no-untyped-def]
 
 
 @njit(internal=True)
+def end_one(plan, lane, index, now):  # type: ignore[no-untyped-def]
+    """End one modulation, or keep it from ever beginning; nothing if there is none of that number."""
+    if index < 0 or index >= lane.n_mods:
+        return
+    mod = mod_at(lane, index)
+    mod.over = 1
+    if mod.param == _SURGE:
+        stream_at(lane, mod.stream).value = 0.0
+    if home(mod) >= 0:
+        refresh_service(plan, lane, home(mod), now)
+
+
+@njit(internal=True)
 def warm_cache(plan, lane, service, now):  # type: ignore[no-untyped-def]
     """Load the most popular keys that each replica owns into it, the most popular last."""
     base = service_at(plan, service)

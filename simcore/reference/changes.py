@@ -84,7 +84,7 @@ class Changes:
                 if param is Param.FLUSH:
                     replica.shard.clear()
                 else:
-                    replica.shard.poison(self._world.inputs.key, influence.index, influence.value)
+                    replica.shard.poison(self._world.key, influence.index, influence.value)
 
     def _recompute(self, service: ServiceState) -> None:
         for replica in service.replicas:
@@ -101,6 +101,8 @@ class Changes:
             world.admitted = action.amount
         elif action.code is ActionCode.ESCALATE:
             self._repair_everything()
+        elif action.code is ActionCode.REMOVE:
+            self._remove(action.replica)
         elif action.code is not ActionCode.NOOP:
             self._act_on(world.services[action.service], action)
 
@@ -163,6 +165,16 @@ class Changes:
             if influence.begun and influence.home == service.index and influence.modulation.place is place:
                 influence.over = True
         self._recompute(service)
+
+    def _remove(self, number: int) -> None:
+        """End one modulation, or keep it from ever beginning; nothing if there is none of that number."""
+        if not 0 <= number < len(self._world.influences):
+            return
+        influence = self._world.influences[number]
+        influence.over = True
+        influence.value = 0.0
+        if influence.home >= 0:
+            self._recompute(self._world.services[influence.home])
 
     def _repair_everything(self) -> None:
         """End whatever has begun, wherever it lives."""

@@ -19,6 +19,7 @@ from simcore.reference.requests import Requests
 from simcore.reference.threads import Threads
 from simcore.reference.workload import Workload
 from simcore.reference.world import World
+from simcore.streams import rekeyed
 from simcore.windows import Area, Metric, ReplicaStat, Total, close_window
 
 
@@ -38,7 +39,7 @@ class Run:
 
     def __init__(self, scenario: Scenario, inputs: RunInputs, keys: KeySpace, log: bool) -> None:
         self.inputs = inputs
-        self.history: list[tuple[int, EngineAction]] = []  #: (edge, action)
+        self.history: list[tuple[int, EngineAction | int]] = []  #: (edge, action, or number of the rekey)
         self.edge = -scenario.timing.burn_in_steps
         self._step_s = scenario.timing.step_s
         self._n_slots = max(service.replicas.max for service in scenario.services.values())
@@ -53,6 +54,8 @@ class Run:
                 keys.warm(service.name, service.replicas, inputs.key, world.t0, service.spec.cache.ttl_s)
         self._workload = Workload(world, Requests(world, attempts, lifecycle, threads))
         self._changes = Changes(world, lifecycle, threads, self._workload)
+        # the streams enter their first candidates, whatever is done at the first edge
+        world.calendar.run_before(world.t0)
         while self.edge < 0:
             self.step()
 
@@ -70,6 +73,18 @@ class Run:
         """Enter an action at the present edge."""
         self.history.append((self.edge, action))
         self._changes.enter(action)
+
+    def rekey(self, number: int) -> None:
+        """Draw from other keys from the present edge on."""
+        self.history.append((self.edge, number))
+        self._world.key = rekeyed(self._world.key, number)
+
+    def enter(self, done: EngineAction | int) -> None:
+        """Repeat something of another run's history."""
+        if isinstance(done, EngineAction):
+            self.apply(done)
+        else:
+            self.rekey(done)
 
     def events(self) -> npt.NDArray[np.void]:
         """Return the event log, dtype ``LOG``."""
