@@ -83,6 +83,9 @@ class History:
         The last step pushed, -1 before the first.
     """
 
+    #: What belongs to single runs.
+    PER_RUN = ("ring", "centre", "spread", "_count", "normal", "kept", "onset", "_arrived")
+
     def __init__(self, topology: Topology, n_runs: int) -> None:
         shape = (n_runs, topology.n_services + 1, len(Metric))
         self.ring: Floats = np.full((n_runs, WINDOW, *shape[1:]), np.nan)
