@@ -84,7 +84,8 @@ class History:
         The last step pushed, -1 before the first.
     """
 
-    PER_RUN = ("ring", "centre", "spread", "_count")
+    #: What belongs to single runs.
+    PER_RUN = ("ring", "centre", "spread", "_count", "normal", "kept", "onset", "_arrived")
 
     def __init__(self, topology: Topology, n_runs: int) -> None:
         shape = (n_runs, topology.n_services + 1, len(Metric))
