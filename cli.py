@@ -11,6 +11,7 @@ import click
 
 from agent.commands.base import Group
 from agent.commands.catalogue import actions, faults
+from agent.commands.detect import detect
 from agent.commands.eval import evaluate
 from agent.commands.run import run
 from agent.commands.scenario import scenario
@@ -31,7 +32,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, evaluate, scenario, faults, actions, validate):
+for _command in (run, evaluate, scenario, faults, actions, validate, detect):
     cli.add_command(_command)
 
 

@@ -1,6 +1,6 @@
 """Tables of a study as text: by type of fault, policies compared, learning over the rounds."""
 
-__all__ = ["comparison", "curve_text", "learning_curve", "summary"]
+__all__ = ["comparison", "curve_text", "grid", "learning_curve", "summary"]
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def _cell(value: Any, places: int) -> str:
     return "-" if value is None else f"{value:.{places}f}"
 
 
-def _grid(heads: list[str], rows: list[list[str]]) -> str:
+def grid(heads: list[str], rows: list[list[str]]) -> str:
     """Return aligned columns, the first to the left, the others to the right."""
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
     lines = []
@@ -51,7 +51,7 @@ def summary(episodes: pl.DataFrame) -> str:
             for row in summarise(table).iter_rows(named=True)
         ]
         title = "no agent" if name is None else f"policy {name}"
-        parts.append(f"{title}\n{_grid(['fault', *(head for _, head, _ in _SUMMARY)], rows)}")
+        parts.append(f"{title}\n{grid(['fault', *(head for _, head, _ in _SUMMARY)], rows)}")
     return "\n\n".join(parts)
 
 
@@ -68,7 +68,7 @@ def comparison(episodes: pl.DataFrame, *, seed: int) -> str:
         ]
         for row in compare(episodes, seed=seed).iter_rows(named=True)
     ]
-    return f"paired on the same runs (negative is better)\n{_grid(heads, rows)}"
+    return f"paired on the same runs (negative is better)\n{grid(heads, rows)}"
 
 
 def learning_curve(episodes: pl.DataFrame) -> list[dict[str, Any]]:
@@ -109,7 +109,7 @@ def curve_text(episodes: pl.DataFrame) -> str:
             mean = sum(point[PRIMARY] * point["runs"] for point in points) / runs if runs else None
             row.append(_cell(mean, 3))
         rows.append(row)
-    return f"{PRIMARY} by round\n{_grid(['rounds', *names], rows)}"
+    return f"{PRIMARY} by round\n{grid(['rounds', *names], rows)}"
 
 
 def _mean(column: pl.Series) -> float | None:
