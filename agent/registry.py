@@ -24,10 +24,26 @@ class Entry:
 
 
 DETECTORS: dict[str, Entry] = {
+    "burn_rate": Entry(
+        "agent.detectors.burn_rate", "BurnRateDetector", "how fast the error budget burns, in pairs of windows"
+    ),
+    "cusum": Entry("agent.detectors.charts", "CusumDetector", "two-sided cumulative sums of each metric"),
+    "ensemble": Entry(
+        "agent.detectors.distances", "EnsembleDetector", "three distances from healthy, with a memory for evidence"
+    ),
+    "ewma": Entry("agent.detectors.charts", "EwmaDetector", "exponentially weighted average of each metric"),
     "isolation_forest": Entry(
         "agent.detectors.isolation_forest", "IsolationForestDetector", "an isolation forest per service (default)"
     ),
+    "mahalanobis": Entry(
+        "agent.detectors.distances", "MahalanobisDetector", "distance from healthy in all metrics together"
+    ),
+    "neighbours": Entry(
+        "agent.detectors.distances", "NeighboursDetector", "distance to the nearest healthy observations"
+    ),
+    "pca": Entry("agent.detectors.pca", "PcaDetector", "what the system's usual correlations do not explain"),
     "threshold": Entry("agent.detectors.threshold", "ThresholdDetector", "static limits on each service's metrics"),
+    "zscore": Entry("agent.detectors.charts", "ZScoreDetector", "largest standardised distance of any metric"),
 }
 
 DIAGNOSERS: dict[str, Entry] = {
