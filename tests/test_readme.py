@@ -19,7 +19,8 @@ WRITTEN = [path for path in PAGES if "reference" not in path.parts]
 #: Sizes at which the commands of the docs run here.
 SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"))
 #: Those that every command of a kind gets.
-ALWAYS = {"eval": ("--episodes", "--steps"), "compare": ("--episodes", "--steps", "--train-episodes")}
+_CONTEST = ("--episodes", "--steps", "--train-episodes")
+ALWAYS = {"eval": ("--episodes", "--steps"), **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST)}
 
 
 def blocks(path: Path, language: str) -> list[str]:

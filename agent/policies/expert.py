@@ -50,7 +50,8 @@ class Expert(FixedPolicy):
     """Takes the first allowed action that replaces the place where the fault lives, or makes up for it.
 
     What makes up for a fault is what the catalogue claims to mend it, unless that replaces another place than the one
-    in which this fault lives. A human is called where nothing else is left. The expert knows what it has done with
+    in which this fault lives. While the SLO is broken all the same, replicas are added: new ones come up elsewhere, and
+    a backlog takes capacity. A human is called where nothing else is left. The expert knows what it has done with
     success, and what would come without it: while the SLO holds it leaves alone what will hurt nobody, and what has
     ended by itself.
     """
@@ -103,7 +104,9 @@ class Expert(FixedPolicy):
             services = self._services(remedy.where, fault)
             numbers = [n for service in services for n in self._numbers(remedy, service, situation, row, fault)]
             if remedy.kind in _ONCE and any(self._done(run, number, fault) for number in numbers):
-                return 0
+                if situation.signature.broken[row] == 0:
+                    return 0
+                continue
             for number in numbers:
                 if situation.allowed[row, number]:
                     return number
@@ -148,5 +151,5 @@ def _remedies(fault: Fault) -> list[Remedy]:
         if claim.fix.kind in replacing or claim.fix.kind not in _REPLACING:
             found.append(claim.fix)
     found += [Remedy(kind) for kind in replacing if kind != wrong]
-    found.append(Remedy("escalate", Where.SYSTEM))
+    found += [Remedy("scale", amount=1.0), Remedy("escalate", Where.SYSTEM)]
     return list(dict.fromkeys(found))
