@@ -13,9 +13,11 @@ from agent.commands.abstain import abstain
 from agent.commands.base import Group
 from agent.commands.catalogue import actions, faults
 from agent.commands.compare import compare
+from agent.commands.counterfactual import counterfactual
 from agent.commands.eval import evaluate
 from agent.commands.isolate import isolate
 from agent.commands.ope import ope
+from agent.commands.rca import rca
 from agent.commands.run import run
 from agent.commands.scenario import scenario
 from agent.commands.validate import validate
@@ -35,7 +37,9 @@ def cli() -> None:
     """
 
 
-for _command in (run, evaluate, compare, isolate, abstain, ope, scenario, faults, actions, validate):
+for _command in (
+    run, evaluate, compare, isolate, abstain, ope, counterfactual, rca, scenario, faults, actions, validate,
+):  # fmt: skip
     cli.add_command(_command)
 
 

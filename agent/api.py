@@ -6,8 +6,9 @@ The order within a step is observe -> detect -> diagnose -> decide -> act; learn
 
 __all__ = [
     "AMPLIFICATION_BANDS", "BROKEN", "FEATURES", "LOAD_BANDS", "PATTERNS",
-    "ActionTable", "AgentTrace", "Choices", "Decision", "Detection", "Detector", "Diagnoser", "Diagnosis",
-    "History", "Informed", "Keys", "Observation", "Policy", "Signature", "Situation", "Topology",
+    "ActionTable", "AgentTrace", "Choices", "ConsultsRollouts", "Decision", "Detection", "Detector", "Diagnoser",
+    "Diagnosis", "History", "Informed", "Keys", "Observation", "Policy", "Rollouts", "Signature", "Situation",
+    "Topology",
 ]  # fmt: skip
 
 from collections.abc import Callable, Sequence
@@ -63,6 +64,7 @@ class Diagnosis:
     confidence: Floats  #: (row,) in [0, 1]
     ranked: Ints  #: (row, service) services, most suspect first
     explain: Callable[[int], str]  #: rationale of a row in words; built only when called
+    blame: Floats | None = None  #: (row, service) what the ranking goes by, equal where it ties; None: no ties
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,33 @@ class Diagnoser(Protocol):
 
     def diagnose(self, observation: Observation, detection: Detection, history: History, runs: Ints) -> Diagnosis:
         """Diagnose the given runs of the batch, and no others."""
+
+
+class Rollouts(Protocol):
+    """What would become of the runs of a batch at the present edge, if an action were taken."""
+
+    def values(self, runs: Ints, allowed: Bools, futures: Sequence[int]) -> Floats:
+        """Return (row, action, future) the change of J over the horizon, nan where an action is not allowed.
+
+        Parameters
+        ----------
+        runs
+            (row,) positions of runs in the batch.
+        allowed
+            (row, action) what to try; legal.
+        futures
+            Numbers of re-keyed futures; -1 is the run's own.
+        """
+
+
+@runtime_checkable
+class ConsultsRollouts(Protocol):
+    """A policy that looks ahead; the loop hands it the means when a batch begins."""
+
+    name: ClassVar[str]
+
+    def consult(self, rollouts: Rollouts) -> None:
+        """Use these for the batch that has just begun."""
 
 
 class Policy(Protocol):

@@ -1,7 +1,9 @@
 """The control loop: observe -> detect -> diagnose -> decide -> act, for a batch of runs in lockstep."""
 
-__all__ = ["Agent", "AgentStep", "play", "reward"]
+__all__ = ["Agent", "AgentStep", "begin", "play", "reward"]
 
+import copy
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import numpy.typing as npt
 from agent.api import (
     AgentTrace,
     Choices,
+    ConsultsRollouts,
     Decision,
     Detection,
     Detector,
@@ -22,16 +25,19 @@ from agent.api import (
     Keys,
     Policy,
     Situation,
-)  # fmt: skip
+)
+from agent.forking import forked
 from agent.history import History
 from agent.keys import subkeys
-from agent.policies.guardrails import Guardrails, Limits
-from agent.policies.signature import admitted_errors, signatures
+from agent.policies.guardrails import Guardrails, Limits, lifting
+from agent.policies.signature import signatures
+from agent.rollouts import Tryouts
+from agent.symptoms import severity_of
 from simcore.env import Episodes
 from simcore.env.episodes import UNHEALTHY_PENALTY
+from simcore.errors import InputError
 from simcore.observation import ActionTable, Observation, Topology
 from simcore.streams import run_key
-from simcore.windows import Metric
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -50,6 +56,11 @@ HELPED = 0.6
 #: Excess anomaly score from which another service may be acted on in the suspect's place.
 STRANGE = 0.5
 
+#: Arrays of an ``Agent`` whose first axis is the run.
+_OF_RUNS = (
+    "_keys", "_calm", "_well", "_due", "_before", "_count", "_diagnosed", "_suspect", "_confidence", "_ranked",
+)  # fmt: skip
+
 _POLICY_STREAM = 5
 _DECISION = 3 << 20
 
@@ -66,18 +77,6 @@ class AgentStep:
     ranked: Ints  #: (run, service) -1 without a diagnosis
     explain: Callable[[int], str]  #: rationale of the diagnosis in force of a run, in words; "" without one
     opened: dict[int, Decision] = field(default_factory=dict)  #: decisions taken at this step, by position of the run
-
-
-def _severity(system: Floats, topology: Topology) -> Floats:
-    """Return (run,) the system's worst symptom in (run, metric) as a multiple of its limit; 1 breaks the SLO.
-
-    Traffic without any good answer has no quantile; it counts as all requests bad.
-    """
-    late = system[:, Metric.P95_S] / topology.p95_slo_s
-    bad = admitted_errors(system) / topology.bad_frac_slo
-    worst = np.fmax(late, bad)
-    silent = (system[:, Metric.REQUEST_RATE_RPS] > 0) & ~(system[:, Metric.OK] > 0)
-    return np.where(silent, np.fmax(worst, 1.0 / topology.bad_frac_slo), np.where(np.isnan(worst), 0.0, worst))
 
 
 class Agent:
@@ -137,16 +136,61 @@ class Agent:
         self._explain: dict[int, Callable[[], str]] = {}
         self.decisions: list[Decision] = []
 
-    def step(self, observation: Observation) -> AgentStep:
+    @property
+    def n_runs(self) -> int:
+        """How many runs the batch has."""
+        return int(self._keys.size)
+
+    def fork(self, rows: Ints, policy: Policy | None = None) -> "Agent":
+        """Return an independent agent that goes on with the runs ``rows`` (row,), repeats allowed.
+
+        What was learned is shared. The runs of the fork are numbered by their positions.
+
+        Parameters
+        ----------
+        rows
+            Positions of the runs.
+        policy
+            Decides from now on; by default the one that did so far.
+        """
+        twin = copy.copy(self)
+        for name in ("detector", "diagnoser", "policy", "_history", "_guard"):
+            setattr(twin, name, forked(getattr(self, name), rows))
+        for name in _OF_RUNS:
+            setattr(twin, name, getattr(self, name)[rows])
+        if policy is not None:
+            twin.policy = copy.copy(policy)
+            twin.policy.start(self._topology, self._actions)
+        twin._broken = self._broken[:, rows]
+        twin._numbers = np.arange(rows.size)
+        twin._explain = {i: self._explain[row] for i, row in enumerate(rows.tolist()) if row in self._explain}
+        twin._current, twin.decisions = {}, []
+        taken: dict[int, list[Decision]] = {}
+        for decision in self.decisions:
+            taken.setdefault(decision.run, []).append(decision)
+        for i, row in enumerate(rows.tolist()):
+            for decision in taken.get(int(self._numbers[row]), ()):
+                own = dataclasses.replace(decision, run=i)
+                twin.decisions.append(own)
+                if self._current.get(row) is decision:
+                    twin._current[i] = own
+        return twin
+
+    def step(self, observation: Observation, forced: Ints | None = None) -> AgentStep:
         """Take in an observation and choose an action for every run.
 
         Parameters
         ----------
         observation
             Of the batch, steps in order; not modified.
+        forced
+            (run,) legal actions to take whatever the policy says, -1: the agent's own choice. One that the agent
+            would not have thought of now opens a decision that takes the place of the one under way.
         """
+        if forced is None:
+            forced = np.full(observation.fresh.size, -1, np.int64)
         detection = self.detector.update(observation)
-        severity = _severity(observation.metrics[:, -1], self._topology)
+        severity = severity_of(observation.metrics[:, -1], self._topology)
         fresh = observation.fresh
         self._broken = np.where(fresh, np.stack([severity > 1.0, self._broken[0], self._broken[1]]), self._broken)
         triggered = detection.alarm | (self._broken.sum(0) >= 2)
@@ -155,12 +199,19 @@ class Agent:
         self._well = np.where(severity > 1.0, 0, self._well + 1)
         self._judge(observation.step, triggered, severity)
         wanting = triggered & (self._due < 0)
+        lifts = self._lifts(observation)
+        lifting = (lifts > 0) & (forced == lifts)
+        forced = np.where(lifting, 0, forced)
+        meddled = (forced > 0) & ~wanting
+        for run in np.flatnonzero(meddled & (self._due >= 0)):
+            del self._current[int(run)]
+        wanting |= meddled
         renewing = wanting | (triggered & (observation.step - self._diagnosed >= RENEW_STEPS))
         choice = np.zeros(triggered.size, np.int64)
         opened: dict[int, Decision] = {}
         if renewing.any():
-            opened = self._diagnose_and_decide(observation, detection, renewing, wanting, severity, choice)
-        self._lift(observation, choice)
+            opened = self._diagnose_and_decide(observation, detection, renewing, wanting, severity, forced, choice)
+        self._lift(observation.step, np.where((choice == 0) & ((forced < 0) | lifting), lifts, 0), choice)
         return AgentStep(
             detection, triggered, choice, self._suspect, self._confidence, self._ranked, self._say, opened
         )  # fmt: skip
@@ -183,6 +234,24 @@ class Agent:
             for run in stale:
                 self._explain.pop(int(run), None)
 
+    def carry_on(self, fork: Episodes, rows: Ints, action: Ints, until: int) -> None:
+        """Take actions in a fork of the batch at the edge that this agent has not seen yet, and go on by itself.
+
+        What ``agent.rollouts.Then`` is: the agent forks itself, so it may be asked again and again.
+
+        Raises
+        ------
+        InputError
+            If its policy consults rollouts: they would have to be rolled out in their turn.
+        """
+        if isinstance(self.policy, ConsultsRollouts):
+            raise InputError(f"policy {self.policy.name} consults rollouts, so it cannot be what follows in a rollout")
+        twin, forced = self.fork(rows), action
+        while fork.step < until:
+            fork.act(twin.step(fork.observation, forced).choice)
+            fork.advance()
+            forced = np.full(rows.size, -1, np.int64)
+
     def finish(self, step: int) -> None:
         """Close the decisions that fall due exactly at the end; later ones stay open."""
         for run, decision in self._current.items():
@@ -196,6 +265,7 @@ class Agent:
         renewing: Bools,
         wanting: Bools,
         severity: Floats,
+        forced: Ints,
         choice: Ints,
     ) -> dict[int, Decision]:
         """Diagnose the runs that need it; take the decisions that are open, into ``choice``."""
@@ -226,12 +296,14 @@ class Agent:
             signature=signatures(self._topology, observation, self._history, runs, target, again),
             allowed=self._guard.allowed(observation, runs),
         )
-        return self._decide(situation, severity, choice)
+        return self._decide(situation, severity, forced, choice)
 
-    def _decide(self, situation: Situation, severity: Floats, choice: Ints) -> dict[int, Decision]:
-        """Ask the policy and book what it chose."""
+    def _decide(self, situation: Situation, severity: Floats, forced: Ints, choice: Ints) -> dict[int, Decision]:
+        """Ask the policy and book what it chose, or what it is made to do."""
         runs, step = situation.runs, situation.observation.step
         choices = self.policy.decide(situation)
+        if (forced[runs] >= 0).any():
+            choices = dataclasses.replace(choices, action=np.where(forced[runs] >= 0, forced[runs], choices.action))
         choice[runs] = choices.action
         self._count[runs] += np.uint64(1)
         self._due[runs] = step + self._duration[choices.action]
@@ -256,14 +328,21 @@ class Agent:
             self.decisions.append(decision)
         return opened
 
-    def _lift(self, observation: Observation, choice: Ints) -> None:
-        """Admit more traffic, by one step, in runs that keep the SLO and do nothing else at this step."""
-        well = (observation.admitted < 1.0) & (self._well >= self._steps["lift"]) & (choice == 0)
-        runs = np.flatnonzero(well)
+    def _lifts(self, observation: Observation) -> Ints:
+        """Return (run,) the action that admits more traffic, by one step, in runs that keep the SLO; else 0."""
+        lifts = np.zeros(observation.fresh.size, np.int64)
+        runs = np.flatnonzero((observation.admitted < 1.0) & (self._well >= self._steps["lift"]))
         if runs.size:
-            choice[runs] = self._guard.may_lift(observation, runs)
-            self._well[runs[choice[runs] > 0]] = 0
-            self._guard.took(observation.step, runs, choice[runs])
+            lifts[runs] = lifting(self._actions, observation, runs)
+        return lifts
+
+    def _lift(self, step: int, lifts: Ints, choice: Ints) -> None:
+        """Book what admits more traffic (run,), 0 for none, into ``choice``."""
+        runs = np.flatnonzero(lifts)
+        if runs.size:
+            choice[runs] = lifts[runs]
+            self._well[runs] = 0
+            self._guard.took(step, runs, lifts[runs])
 
     def _say(self, run: int) -> str:
         return self._explain[run]() if run in self._explain else ""
@@ -320,6 +399,18 @@ def _set_rewards(episodes: Episodes, decisions: list[Decision], position: dict[i
             decision.reward = float(rewards[run])
 
 
+def begin(episodes: Episodes, agent: Agent) -> None:
+    """Make an agent ready for a batch of episodes at edge 0: its parts get the truth or the rollouts they ask for."""
+    for part in (agent.detector, agent.diagnoser, agent.policy):
+        if isinstance(part, Informed):
+            part.inform(episodes)
+    keys = np.array([run_key(run.seed, run.split, run.run, _POLICY_STREAM) for run in episodes.runs], np.uint64)
+    numbers = np.array([run.run for run in episodes.runs], np.int64)
+    agent.start(episodes.topology, episodes.actions, keys, numbers)
+    if isinstance(agent.policy, ConsultsRollouts):
+        agent.policy.consult(Tryouts(episodes))
+
+
 def play(
     episodes: Episodes,
     agent: Agent,
@@ -344,12 +435,7 @@ def play(
     -------
     What the agent did, rewards included.
     """
-    keys = np.array([run_key(run.seed, run.split, run.run, _POLICY_STREAM) for run in episodes.runs], np.uint64)
-    numbers = np.array([run.run for run in episodes.runs], np.int64)
-    for part in (agent.detector, agent.diagnoser, agent.policy):
-        if isinstance(part, Informed):
-            part.inform(episodes)
-    agent.start(episodes.topology, episodes.actions, keys, numbers)
+    begin(episodes, agent)
     trace = _empty_trace(episodes)
     while not episodes.finished:
         t, observation = episodes.step, episodes.observation
@@ -363,7 +449,7 @@ def play(
         if on_step is not None:
             on_step(episodes)
     agent.finish(episodes.n_steps)
-    position = {int(number): i for i, number in enumerate(numbers)}
+    position = {run.run: i for i, run in enumerate(episodes.runs)}
     trace.decisions = sorted(agent.decisions, key=lambda decision: (position[decision.run], decision.opened))
     _set_rewards(episodes, trace.decisions, position)
     return trace

@@ -31,17 +31,33 @@ DETECTORS: dict[str, Entry] = {
 }
 
 DIAGNOSERS: dict[str, Entry] = {
+    "baro": Entry("agent.diagnosers.deviations", "Baro", "farthest scrape from the median, in quartile distances"),
     "causal_rank": Entry(
         "agent.diagnosers.causal_rank", "CausalRank", "anomaly, correlation with the symptoms, call graph (default)"
     ),
+    "correlation": Entry("agent.diagnosers.correlation", "Correlation", "metrics that move with the symptom"),
+    "granger": Entry("agent.diagnosers.granger", "Granger", "a causal graph learned from the metrics, not given"),
     "max_score": Entry("agent.diagnosers.max_score", "MaxScore", "the service with the largest anomaly score"),
+    "max_z": Entry("agent.diagnosers.deviations", "MaxZ", "largest z-score of any metric"),
+    "n_sigma": Entry("agent.diagnosers.deviations", "NSigma", "farthest scrape from the mean, in standard deviations"),
+    "own_excess": Entry(
+        "agent.diagnosers.own_excess", "OwnExcess", "what a service adds to the trouble beyond its callees"
+    ),
     "random": Entry("agent.diagnosers.random", "RandomRank", "a service drawn at random"),
+    "random_walk": Entry("agent.diagnosers.walks", "RandomWalk", "PageRank on the call graph, drawn to harm"),
+    "traversal": Entry("agent.diagnosers.walks", "Traversal", "the deepest strange service on a chain of strange ones"),
 }
 
 POLICIES: dict[str, Entry] = {
     "bandit": Entry("agent.policies.bandit", "Ucb1Policy", "UCB1 by incident signature, learns over rounds (default)"),
     "expert": Entry("agent.policies.expert", "Expert", "knows the fault, and takes what mends it; a yardstick"),
     "noop": Entry("agent.policies.noop", "NoopPolicy", "never acts"),
+    "oracle_clairvoyant": Entry(
+        "agent.policies.fork_oracle", "ClairvoyantOracle", "tries every action on a fork of the run itself (reference)"
+    ),
+    "oracle_fair": Entry(
+        "agent.policies.fork_oracle", "FairOracle", "tries every action on forks with unknown futures (reference)"
+    ),
     "playbook": Entry("agent.policies.playbook", "Playbook", "a fixed table from the incident's pattern to an action"),
     "random": Entry("agent.policies.random", "RandomPolicy", "any allowed action, drawn at random"),
     "threshold_rules": Entry(

@@ -17,7 +17,7 @@ class Topology:
     """The parts of a scenario that an agent may know beforehand."""
 
     services: tuple[str, ...]
-    calls: Bools  #: (service, service) whether row calls column
+    calls: Bools  #: (service, service) whether row calls column, or publishes to a topic that column consumes
     entry: int  #: the service that receives most of the clients' requests
     caches: Bools  #: (service,) whether it is a cache
     p95_slo_s: float

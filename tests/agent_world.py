@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -159,6 +160,25 @@ def remember(metrics: Floats, until: int, quiet_until: int) -> History:
 def keys(n_runs: int, seed: int = 0) -> npt.NDArray[np.uint64]:
     """Return (run,) keys."""
     return np.random.default_rng(seed).integers(0, 2**63, n_runs).astype(np.uint64)
+
+
+class MadeUpRollouts:
+    """Values by action and future, the same for all runs: a later action is worth more, and the last is a lure.
+
+    The last action looks best in the futures 0 and 1 and is bad in all others.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, ...]] = []
+
+    def values(
+        self, runs: npt.NDArray[np.int64], allowed: npt.NDArray[np.bool_], futures: Sequence[int]
+    ) -> npt.NDArray[np.float64]:
+        self.asked.append(tuple(futures))
+        n = allowed.shape[1]
+        values = np.repeat(np.arange(n)[:, None] / n, len(futures), axis=1)
+        values[-1] = [2.0 if future in (0, 1) else -9.0 for future in futures]
+        return np.where(allowed[:, :, None], values[None], np.nan)
 
 
 def ask(

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"numba", "numpy", "polars", "sklearn", "pydantic", "simpy", "rich", "ruamel"}
 NAMES = (
     "run", "eval", "compare", "isolate", "abstain", "ope", "scenario", "scenario check", "faults", "actions",
-    "validate",
+    "validate", "rca", "counterfactual",
 )  # fmt: skip
 COMMANDS = [(), *(tuple(name.split()) for name in NAMES)]
 
@@ -237,10 +237,10 @@ def test_any_row_is_replayed_exactly_with_the_policy_of_its_round(
 
 
 def test_an_evaluation_of_a_scenario_that_draws_no_faults_says_so(invoke: Invoke) -> None:
-    few = ["--scenario", "clinic", "--episodes", 1, "--steps", 4, "--no-agent"]
-    assert "note: scenario clinic draws no faults; aim one with --fault" in invoke("eval", *few).err
+    few = ["--scenario", "w2", "--episodes", 1, "--steps", 4, "--no-agent"]
+    assert "note: scenario w2 draws no faults; aim one with --fault" in invoke("eval", *few).err
     assert "note:" not in invoke("eval", *few, "--quiet").err
-    assert "note:" not in invoke("eval", *few, "--fault", "expiry@stock", "--onset", 5).err
+    assert "note:" not in invoke("eval", *few, "--fault", "expiry@db", "--onset", 2).err
 
 
 def test_a_row_is_replayed_when_the_services_are_not_in_the_order_of_the_alphabet(

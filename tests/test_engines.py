@@ -40,7 +40,7 @@ def play(session: Session, example: Example, first: int = 0) -> tuple[list[Windo
     edges = (0, *example.stops)
     for i in range(first, len(example.stops)):
         if i == example.fork_at and first == 0:
-            forks.append(session.fork([0, session.n_runs - 1, 0]))
+            forks.append(session.fork([0, session.n_runs - 1, 0], [-1, example.fork_at, 0]))
         session.apply(example.due(edges[i]))
         session.advance(edges[i + 1] * step_s)
         windows.append(session.observe())

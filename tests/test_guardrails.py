@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agent.policies.guardrails import Guardrails, Limits
+from agent.policies.guardrails import Guardrails, Limits, lifting
 from simcore.codes import ActionCode
 from simcore.errors import InputError
 from simcore.windows import ReplicaStat
@@ -131,7 +131,7 @@ def test_the_next_strange_service_has_its_turn_when_actions_on_the_suspect_do_no
 
 def test_traffic_is_admitted_again_in_the_smallest_step() -> None:
     observation = observe(healthy(3, 9), 5, admitted=np.array([0.7, 0.85, 1.0]))
-    lifted = guard(runs=3).may_lift(observation, np.arange(3))
+    lifted = lifting(TABLE, observation, np.arange(3))
     assert [TABLE.names[a] for a in lifted] == ["limit_traffic(0.85)", "limit_traffic(1)", "noop"]
 
 

@@ -75,13 +75,14 @@ def _measured(
 ) -> tuple["Outcome", dict[str, float], dict[str, Any] | None]:
     """Run the study; return its outcome, the time that it took, and the detector's state."""
     from agent.commands.progress import Compiling, Progress
+    from agent.commands.warm import helper_for
     from agent.evaluation.study import evaluate as run_study
     from agent.evaluation.training import trained_detector
 
     engine, threads, quiet = options["engine"], options["threads"], options["quiet"]
     started, cpu = time.perf_counter(), time.process_time()
     runs = study.episodes * max(1, len(study.policies))
-    with Compiling(quiet=quiet) as compiling:
+    with Compiling(quiet=quiet, helper=helper_for(study, engine)) as compiling:
         detector = None
         if study.policies:
             detector = trained_detector(study.detector, study.scenario, seed=study.detector_seed, threads=threads)

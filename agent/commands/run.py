@@ -44,9 +44,10 @@ def run(**options: Any) -> int:
     mistakes.report()
     assert replay is not None
 
+    from agent.commands.warm import helper_for
     from agent.evaluation.replay import play_replay
 
-    with Compiling(quiet=options["quiet"]):
+    with Compiling(quiet=options["quiet"], helper=helper_for(replay.study, options["engine"])):
         played = play_replay(
             replay, engine=options["engine"], threads=options["threads"], log=options["events"] is not None
         )

@@ -25,6 +25,7 @@ class ScoringDetector:
     """
 
     name: ClassVar[str]
+    PER_RUN: ClassVar[tuple[str, ...]] = ("_alarms",)
 
     def __init__(self, rule: AlarmRule | None = None) -> None:
         self.rule = rule or AlarmRule()

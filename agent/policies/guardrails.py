@@ -5,7 +5,7 @@ per service and one system-wide, no repetition of what did not help in this inci
 and at most one quarantined replica per service, never the last that works.
 """
 
-__all__ = ["Guardrails", "Limits"]
+__all__ = ["Guardrails", "Limits", "lifting"]
 
 from dataclasses import dataclass
 
@@ -44,6 +44,8 @@ class Limits:
 
 class Guardrails:
     """Remembers what was done in every run of a batch, and says what may be done now."""
+
+    PER_RUN = ("_restarted", "_times", "_useless", "_failed_at", "_failures")
 
     def __init__(self, actions: ActionTable, n_services: int, n_runs: int, step_s: float, limits: Limits) -> None:
         self._actions, self._limits, self._step_s = actions, limits, step_s
@@ -88,16 +90,6 @@ class Guardrails:
         closed: Bools = np.any(shut, axis=-1)
         return working, closed
 
-    def may_lift(self, observation: Observation, runs: Ints) -> Ints:
-        """Return (row,) the action that admits the next larger share of the traffic, 0 if none is legal or needed."""
-        choice = np.zeros(runs.size, np.int64)
-        lifts = np.flatnonzero(self._limiting)
-        lifts = lifts[np.argsort(self._actions.amount[lifts], kind="stable")]
-        for action in lifts[::-1]:
-            fits = observation.legal[runs, action] & (observation.admitted[runs] < self._actions.amount[action])
-            choice[fits] = action
-        return choice
-
     def took(self, step: int, runs: Ints, action: Ints) -> None:
         """Book the actions taken at a step, (row,) each; noop costs nothing."""
         acted = action > 0
@@ -139,3 +131,24 @@ class Guardrails:
         following = ranked[n_rows, np.argmin(spent, 1)]
         target: Ints = np.where(worn & ~spent.all(1), following, suspect)
         return target
+
+
+def lifting(actions: ActionTable, observation: Observation, runs: Ints) -> Ints:
+    """Return (row,) the action that admits the next larger share of the traffic, 0 if none is legal or needed.
+
+    Parameters
+    ----------
+    actions
+        The action table.
+    observation
+        Of the whole batch.
+    runs
+        (row,) positions of the runs.
+    """
+    choice = np.zeros(runs.size, np.int64)
+    lifts = np.flatnonzero(actions.code == ActionCode.LIMIT_TRAFFIC)
+    lifts = lifts[np.argsort(actions.amount[lifts], kind="stable")]
+    for action in lifts[::-1]:
+        fits = observation.legal[runs, action] & (observation.admitted[runs] < actions.amount[action])
+        choice[fits] = action
+    return choice

@@ -34,10 +34,9 @@ def build_topology(scenario: Scenario) -> Topology:
     names = scenario.service_names
     number = {name: i for i, name in enumerate(names)}
     calls = np.zeros((len(names), len(names)), np.bool_)
-    for step in scenario.walk():
-        if step.site >= 0:
-            caller = scenario.operations[step.operation][0]
-            calls[number[caller], number[scenario.call_of(step.site).to.split(".")[0]]] = True
+    for step in scenario.sites:
+        caller = scenario.operations[step.operation][0]
+        calls[number[caller], number[scenario.callee_of(step.site).split(".")[0]]] = True
     weights = np.zeros(len(names))
     for entry in scenario.workload.entries:
         weights[number[entry.operation.split(".")[0]]] += entry.weight

@@ -8,7 +8,8 @@ import numpy as np
 from simcore.codes import BORDER, BreakerState, Event, Kind, Param, Place, Purpose, ReplicaState, Status
 from simcore.jit import njit
 from simcore.kernels.calendar import enter, leave
-from simcore.kernels.spans import DENIED, KEPT, POOLED, note
+from simcore.kernels.spans import DENIED, KEPT, NOBODY, POOLED, note
+from simcore.kernels.topics import deliver
 from simcore.layout import (
     breaker_at,
     budget_at,
@@ -60,8 +61,14 @@ def deny(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
 
 @njit(internal=True)
 def admit(plan, lane, s, now):  # type: ignore[no-untyped-def]
-    """Let an attempt of a call through all gates; otherwise it is denied or waits. One that was kept a slot goes on."""
+    """Let an attempt of a call through all gates; otherwise it is denied or waits. One that was kept a slot goes on.
+
+    The delivery of a message passes none: it is sent at once, in its own way, and is not the caller's affair.
+    """
     span = span_at(lane, s)
+    if span.parent < NOBODY:
+        deliver(plan, lane, s, now)
+        return False
     kept = span.state == KEPT
     if kept:
         pool = pool_at(lane, span.pool)
@@ -334,8 +341,10 @@ def _on_edge(lane, mod, caller, callee):  # type: ignore[no-untyped-def]
 
 @njit(internal=True)
 def cross(plan, lane, s, way, latency, now):  # type: ignore[no-untyped-def]
-    """Return the latency of a message as its edge makes it, -1 if the message is lost."""
+    """Return the latency of a message as its edge makes it, -1 if the message is lost; topics lie on no edge."""
     span = span_at(lane, s)
+    if span.parent < NOBODY:
+        return latency
     caller = -1
     loss, more, factor = 0.0, 0.0, 1.0
     if span.site >= 0:

@@ -9,8 +9,9 @@ from simcore.layout import Need, end_at, log_at, span_at
 #: What the event loop has to do next.
 NOTHING, WALK, FINISH, SEND, FAILED, ARRIVE, REPLY = np.arange(7)
 
-#: Callers that are no spans: the client, and nobody (the caller has given up).
-CLIENT, NOBODY = -1, -2
+#: Callers that are no spans: the client, nobody (the caller has given up), and from ``TOPICS`` downwards partitions:
+#: partition ``p`` is ``TOPICS - p``, so whoever is below ``NOBODY`` is one.
+CLIENT, NOBODY, TOPICS = -1, -2, -3
 
 #: State of a record that is no span.
 RING_END = -2

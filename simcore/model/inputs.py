@@ -30,6 +30,14 @@ class Run:
     faults: tuple[Fault, ...]  #: none in a control run
     owner: tuple[int, ...]  #: (modulation,) number of the fault that it belongs to, -1: noise
 
+    def unbegun(self, now_s: float) -> tuple[int, ...]:
+        """Return the modulations of faults and noise of which nothing lies before ``now_s``: nobody knows of them."""
+        first: dict[tuple[int, int], float] = {}
+        group = [(own, i if own < 0 else 0) for i, own in enumerate(self.owner)]
+        for change in reversed(self.inputs.changes):
+            first[group[change.modulation]] = change.time_s
+        return tuple(i for i, own in enumerate(group) if not first.get(own, now_s) < now_s)
+
 
 class _Draw(IntEnum):
     """Draws of the fault stream."""

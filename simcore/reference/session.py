@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from simcore.engines.api import EngineAction, RunInputs, check_actions, check_inputs
+from simcore.engines.api import EngineAction, RunInputs, check_actions, check_fork, check_inputs
 from simcore.errors import InputError
 from simcore.model.scenario import Scenario
 from simcore.reference.cache import KeySpace
@@ -64,12 +64,16 @@ class ReferenceSession:
         for action in actions:
             self._runs[action.run].apply(action)
 
-    def fork(self, runs: Sequence[int]) -> "ReferenceSession":
+    def fork(self, runs: Sequence[int], rekey: Sequence[int] | None = None) -> "ReferenceSession":
         """Return a continuation of some runs, by replaying them; see ``Session.fork``."""
+        numbers = check_fork(runs, rekey, self.n_runs)
         other = object.__new__(ReferenceSession)
         other.scenario, other.n_runs = self.scenario, len(runs)
         other.now_s, other._edge, other._log, other._keys = self.now_s, self._edge, self._log, self._keys
         other._runs = [self._replay(self._runs[run]) for run in runs]
+        for run, number in zip(other._runs, numbers, strict=True):
+            if number >= 0:
+                run.rekey(number)
         index = np.asarray(runs, np.int64)
         w = self._windows
         other._windows = Windows(w.first, w.metrics[index], w.totals[index], w.replicas[index], w.markers[index])
@@ -87,7 +91,7 @@ class ReferenceSession:
         upcoming = next(history, None)
         while True:
             while upcoming is not None and upcoming[0] == twin.edge:
-                twin.apply(upcoming[1])
+                twin.enter(upcoming[1])
                 upcoming = next(history, None)
             if twin.edge == run.edge:
                 return twin

@@ -99,11 +99,10 @@ class Workload:
     def _stream(self, number: int, peak_rps: float, level: Callable[[], float]) -> Generator[SimpyEvent, Any, None]:
         """Offer the candidates of one stream, thinned to its rate."""
         calendar, spec = self._world.calendar, self._world.scenario.workload
-        stream_key = keyed(self._world.inputs.key, number)
         gap_s = 1.0 / peak_rps
         start_s = time_s = calendar.now
         for n in count():
-            root = keyed(stream_key, n)
+            root = keyed(keyed(self._world.key, number), n)
             if spec.arrivals == "grid":
                 time_s = start_s + (n + 1) * gap_s
             else:
@@ -117,9 +116,8 @@ class Workload:
     def _user(self, user: int, think: Demand) -> Generator[SimpyEvent, Any, None]:
         """A user thinks, sends a request, and waits for what becomes of it."""
         calendar = self._world.calendar
-        user_key = keyed(keyed(self._world.inputs.key, 0), USER_INDEX + user)
         for n in count():
-            root = keyed(user_key, n)
+            root = keyed(keyed(keyed(self._world.key, 0), USER_INDEX + user), n)
             send_s = calendar.now + amount(think, root, BORDER, Purpose.ARRIVAL)
             yield calendar.at(send_s, Kind.ROOT, int(root), 0)
             waiting = self._offer((USER_STREAM + user) << 40 | n, root)

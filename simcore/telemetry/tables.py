@@ -195,6 +195,30 @@ _ACTIONS = (
     *_columns(_BOOL, succeeded="failed actions cost, but have no effect", disruptive="can hurt by itself"),
 )
 
+_COUNTERFACTUALS = (
+    *_KEY,
+    *_columns(_INT, step="edge of the action"),
+    *_columns(_TEXT, followed_by="what follows: release, noop, agent or a policy", action="what was tried"),
+    *_columns(_INT, future="number of the re-keyed future; null: the run's own"),
+    *_columns(_BOOL, taken="whether the agent did it; null without an agent"),
+    *_columns(
+        _INT, horizon="steps until it is judged", offered="requests at the border", bad="failed, rejected, shed or late"
+    ),
+    *_columns(
+        _FLOAT,
+        error_budget_spent="bad / ((1 - objective) * offered)",
+        recovery_s="to the start of the last healthy stretch of 60 s; 0: never ill; null: not by the end",
+        action_cost="of all actions, in units of J",
+        j="change of J over the horizon",
+        j_gain="j less that of noop in the same future",
+    ),
+    *_columns(
+        _BOOL,
+        healthy="not unhealthy at the end",
+        harmed="j_gain below minus the margin of harm",
+    ),
+)
+
 _EVENTS = (
     *_columns(_INT, run="index of the run"),
     *_columns(_FLOAT, time_s="seconds; negative in the burn-in"),
@@ -213,6 +237,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "decisions": _DECISIONS,
     "diagnoses": _DIAGNOSES,
     "actions": _ACTIONS,
+    "counterfactuals": _COUNTERFACTUALS,
     "events": _EVENTS,
 }
 
