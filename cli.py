@@ -15,6 +15,7 @@ from agent.commands.catalogue import actions, faults
 from agent.commands.compare import compare
 from agent.commands.counterfactual import counterfactual
 from agent.commands.eval import evaluate
+from agent.commands.explain import explain
 from agent.commands.isolate import isolate
 from agent.commands.ope import ope
 from agent.commands.rca import rca
@@ -38,7 +39,7 @@ def cli() -> None:
 
 
 for _command in (
-    run, evaluate, compare, isolate, abstain, ope, counterfactual, rca, scenario, faults, actions, validate,
+    run, evaluate, compare, isolate, abstain, ope, explain, counterfactual, rca, scenario, faults, actions, validate,
 ):  # fmt: skip
     cli.add_command(_command)
 
