@@ -17,6 +17,7 @@ from agent.commands.counterfactual import counterfactual
 from agent.commands.eval import evaluate
 from agent.commands.explain import explain
 from agent.commands.isolate import isolate
+from agent.commands.map import optimal_map
 from agent.commands.ope import ope
 from agent.commands.rca import rca
 from agent.commands.run import run
@@ -39,7 +40,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, evaluate, compare, isolate, abstain, ope, explain, counterfactual, rca, scenario, faults, actions, validate,
+    run, evaluate, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, rca, scenario, faults, actions,
+    validate,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -104,9 +104,11 @@ def contest_options() -> Callable[[F], F]:
 
 
 def fault_options() -> Callable[[F], F]:
-    """Options that set the faults instead of drawing them from the scenario."""
+    """Options that say how faults are drawn from the scenario, or set them instead."""
     once = "Once for all faults, or once for each."
+    mixes = click.Choice(["default", "uniform"])
     return _stack(
+        option("--mix", type=mixes, default="default", help="Faults by the scenario's weights, or all types alike."),
         option("--fault", "fault", multiple=True, metavar="TYPE@TARGET", help="Such as latency_spike@db; repeatable."),
         option("--onset", multiple=True, metavar="TIME", help=f"90, 90s, 5min or 60steps. {once}"),
         option("--duration", multiple=True, metavar="TIME", help=f"Absent: until fixed. {once}"),

@@ -135,12 +135,12 @@ def _tell(
 
     runs, compared = found
     table = pl.DataFrame(compared["measures"], infer_schema_length=None)
-    title = f"{study.scenario.name}: seed {study.seed}, split {study.split}, policies frozen"
+    title = f"{study.scenario.name}: seed {study.seed}, split {study.split}{study.drawn}, policies frozen"
     if options["png"] is not None:
         save(draw_comparison(runs, table, title), options["png"])
     if options["as_json"]:
         what = {"scenario": study.scenario.name, "scenario_hash": study.scenario.digest, "seed": study.seed}
-        mode = {"split": study.split, "runs": runs.runs, "at_risk": int(runs.at_risk.sum())}
+        mode = {"split": study.split, "mix": study.mix, "runs": runs.runs, "at_risk": int(runs.at_risk.sum())}
         click.echo(json.dumps(what | mode | compared, indent=2, allow_nan=False))
         return
     faults = pl.DataFrame(compared["by_fault"], infer_schema_length=None)

@@ -189,7 +189,7 @@ def _object(study: "Study", outcome: "Outcome", facts: dict[str, Any]) -> dict[s
             found["compared"] = compare(Comparison(table, seed=study.seed)).to_dicts()
         found["rounds"] = learning_curve(table)
     what = {"scenario": study.scenario.name, "scenario_hash": study.scenario.digest, "seed": study.seed}
-    mode = {"split": study.split, "learning": _learning(study), "interrupted": outcome.interrupted}
+    mode = {"split": study.split, "mix": study.mix, "learning": _learning(study), "interrupted": outcome.interrupted}
     return {"summary": found, **what, **mode, **facts}
 
 
@@ -204,7 +204,7 @@ def _text(study: "Study", outcome: "Outcome", facts: dict[str, Any]) -> str:
 
     table = outcome.episodes
     mode = {"online": "policies learn online", "frozen": "policies frozen"}.get(_learning(study), _learning(study))
-    head = f"{study.scenario.name}: {facts['runs']} runs, seed {study.seed}, split {study.split}, {mode}"
+    head = f"{study.scenario.name}: {facts['runs']} runs, seed {study.seed}, split {study.split}{study.drawn}, {mode}"
     parts = [head, summary(table)]
     if len(study.policies) > 1:
         parts.append(comparison(table, seed=study.seed))

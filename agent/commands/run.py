@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Options that a stored row answers.
 _STORED = (
     "scenario", "steps", "seed", "number", "detector", "detector_seed", "diagnoser", "policy", "policy_in", "no_agent",
-    "shadow", "fault", "onset", "duration", "severity", "profile", "place",
+    "shadow", "mix", "fault", "onset", "duration", "severity", "profile", "place",
 )  # fmt: skip
 
 

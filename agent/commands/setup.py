@@ -83,6 +83,7 @@ def build_study(options: dict[str, Any], mistakes: Mistakes, *, policy_option: s
         frozen=options.get("freeze", False),
         twins=options.get("twins", False),
         faults=faults,
+        mix=options["mix"],
     )
 
 
@@ -115,6 +116,8 @@ def _faults(options: dict[str, Any], scenario: "Scenario", mistakes: Mistakes) -
     from simcore.model.faults import parse_fault, parse_time
 
     texts = options["fault"]
+    if texts and options["mix"] not in (None, "default"):
+        mistakes.lines.append(f"--mix {options['mix']} says how faults are drawn, but --fault sets them")
     details: dict[str, list[Any]] = {}
     for name in ("onset", "duration", "severity", "profile", "place"):
         given = options[name]

@@ -58,6 +58,12 @@ class Study:
     frozen: bool = False  #: policies neither explore nor learn
     twins: bool = False  #: every run is also run without actions
     faults: tuple[Fault, ...] | None = None  #: the same for all runs; None: drawn from the scenario
+    mix: str = "default"  #: one of ``simcore.model.inputs.MIXES``: how they are drawn
+
+    @property
+    def drawn(self) -> str:
+        """How the faults are drawn, to follow in a title; nothing to say of the scenario's own mix."""
+        return "" if self.mix == "default" else f", {self.mix} mix of faults"
 
     def arguments(self) -> dict[str, Any]:
         """Return the study but for its scenario, JSON-able; ``from_metadata`` is the way back."""
@@ -92,7 +98,7 @@ class Study:
     def runs(self, first: int, count: int) -> list[Run]:
         """Return runs ``first`` to ``first + count - 1``."""
         return [
-            make_run(self.scenario, seed=self.seed, split=self.split, run=run, faults=self.faults)
+            make_run(self.scenario, seed=self.seed, split=self.split, run=run, faults=self.faults, mix=self.mix)
             for run in range(first, first + count)
         ]
 
