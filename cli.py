@@ -16,6 +16,7 @@ from agent.commands.compare import compare
 from agent.commands.counterfactual import counterfactual
 from agent.commands.detect import detect
 from agent.commands.eval import evaluate
+from agent.commands.explain import explain
 from agent.commands.isolate import isolate
 from agent.commands.map import optimal_map
 from agent.commands.ope import ope
@@ -40,7 +41,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, evaluate, compare, isolate, abstain, ope, counterfactual, optimal_map, detect, rca, scenario, faults, actions,
+    run, evaluate, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, scenario, faults,
+    actions,
     validate,
 ):  # fmt: skip
     cli.add_command(_command)

@@ -20,7 +20,8 @@ WRITTEN = [path for path in PAGES if "reference" not in path.parts]
 SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"))
 MAP = ["--steps", "30", "--onsets", "30", "--runs", "2", "--horizon", "6"]
 #: Those that every command of a kind gets.
-ALWAYS = {"eval": ("--episodes", "--steps"), "compare": ("--episodes", "--steps", "--train-episodes")}
+_CONTEST = ("--episodes", "--steps", "--train-episodes")
+ALWAYS = {"eval": ("--episodes", "--steps"), **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST)}
 
 
 def blocks(path: Path, language: str) -> list[str]:
