@@ -78,9 +78,7 @@ def _services(situation: Situation, topology: Topology) -> Ints:
     return found
 
 
-def _inputs(
-    situation: Situation, topology: Topology, at: Ints, blocked: npt.NDArray[np.bool_], rank: int
-) -> Floats:
+def _inputs(situation: Situation, topology: Topology, at: Ints, blocked: npt.NDArray[np.bool_], rank: int) -> Floats:
     """Return (row, input) of what is looked at, all but the columns of the action itself."""
     observation, history, runs = situation.observation, situation.history, situation.runs
     seen = signatures(topology, observation, history, runs, at, situation.signature.again)
