@@ -8,7 +8,6 @@ cache folder named by a hash of its own source and of all our modules that it im
 __all__ = ["bits_of", "cache_root", "call_at", "float_of", "njit", "pointer", "prange", "record_of", "rows_of"]
 
 import functools
-import gc
 import hashlib
 import os
 import re
@@ -37,6 +36,8 @@ from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
+
+from simcore.patience import patient_collector
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -150,7 +151,7 @@ class _Kernel(CPUDispatcher):  # type: ignore[misc]
     """A kernel that one process at a time compiles: the others wait and read its machine code from the disk."""
 
     def compile(self, signature: Any) -> Any:
-        with global_compiler_lock, _patient_collector(), _only_process(self._cache.cache_path, self.__name__):
+        with global_compiler_lock, patient_collector(), _only_process(self._cache.cache_path, self.__name__):
             return super().compile(signature)
 
 
@@ -168,17 +169,6 @@ def _only_process(folder: str, name: str) -> Iterator[None]:
     with Path(folder, f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@contextmanager
-def _patient_collector() -> Iterator[None]:
-    """Collect garbage rarely: compiling makes many objects that live on, and looking at them again takes its time."""
-    before = gc.get_threshold()
-    gc.set_threshold(max(before[0], 100_000), *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 class _NotForPython(_Kernel):

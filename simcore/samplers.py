@@ -191,9 +191,8 @@ def normal(key, index):  # type: ignore[no-untyped-def]
     word = first >> _THREE
     layer = np.int64(word & _BYTE)
     bits = word >> _EIGHT
-    if bits < _BELL_LIMIT[layer]:
-        x = np.float64(bits) * _BELL_WIDTH[layer]
-    else:
+    x = np.float64(bits) * _BELL_WIDTH[layer]
+    if bits >= _BELL_LIMIT[layer]:
         x = _normal_edge(key, index, layer, bits)
     return float_of(bits_of(x) ^ np.int64(first << _SIGN))
 

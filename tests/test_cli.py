@@ -23,7 +23,7 @@ from tests.conftest import TINY, Invoke
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"numba", "numpy", "polars", "sklearn", "pydantic", "simpy", "rich", "ruamel"}
 NAMES = (
-    "run", "eval", "compare", "isolate", "abstain", "ope", "scenario", "scenario check", "faults", "actions",
+    "run", "eval", "compare", "isolate", "abstain", "ope", "explain", "scenario", "scenario check", "faults", "actions",
     "validate", "rca", "counterfactual",
 )  # fmt: skip
 COMMANDS = [(), *(tuple(name.split()) for name in NAMES)]

@@ -18,8 +18,10 @@ WRITTEN = [path for path in PAGES if "reference" not in path.parts]
 
 #: Sizes at which the commands of the docs run here.
 SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"))
+MAP = ["--steps", "30", "--onsets", "30", "--runs", "2", "--horizon", "6"]
 #: Those that every command of a kind gets.
-ALWAYS = {"eval": ("--episodes", "--steps"), "compare": ("--episodes", "--steps", "--train-episodes")}
+_CONTEST = ("--episodes", "--steps", "--train-episodes")
+ALWAYS = {"eval": ("--episodes", "--steps"), **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST)}
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -39,6 +41,8 @@ def small(command: list[str]) -> list[str]:
             made[made.index(option) + 1] = size
         elif option in ALWAYS.get(made[0], ()):
             made += [option, size]
+    if made[0] == "map":
+        made += MAP
     return made
 
 

@@ -1,6 +1,6 @@
 """Compares policies on the same runs: paired differences, one primary measure, Holm's correction for the others."""
 
-__all__ = ["MARGIN", "PRIMARY", "PRIMARY_MEASURE", "SECONDARY", "Comparison", "Measure", "compare"]
+__all__ = ["PRIMARY", "PRIMARY_MEASURE", "SECONDARY", "Comparison", "Measure", "compare"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from agent.evaluation.counterfactual import MARGIN
 from agent.evaluation.statistics import Interval, Resampler, Survival, fraction, holm, rate
 
 Floats = npt.NDArray[np.float64]
@@ -17,8 +18,6 @@ Bools = npt.NDArray[np.bool_]
 
 #: The primary measure, named beforehand.
 PRIMARY = "error_budget_spent"
-#: A run is harmed if its J is below that of its noop twin by more than this: so much of the horizon's requests.
-MARGIN = 0.01
 
 _LEVEL = 0.05
 _RUN = ["split", "seed", "run"]

@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.api import Detection, Detector, Diagnoser, Diagnosis, History, Keys, Observation
+from agent.forking import forked
 from agent.policies.expert import own_incidents
 from simcore.env import Episodes
 from simcore.env.slo import recovery_steps
+from simcore.errors import InputError
 from simcore.observation import Topology
 
 Floats = npt.NDArray[np.float64]
@@ -20,10 +22,12 @@ Ints = npt.NDArray[np.int64]
 
 
 class OracleDetector:
-    """Raises the alarm at the onset of every fault that would lead to an incident, and while an incident is open.
+    """Raises no false alarm, misses no incident, and is never later than the first step that breaks the SLO.
 
-    What would come is known from the noop twin. Where the incident has been prevented the alarm ends a healthy stretch
-    after the twin's incident would have opened. The scores are those of the real detector.
+    Which faults lead to an incident is known from the noop twin, when it breaks the SLO from the run itself. Where the
+    real detector sees such a fault earlier, so does this one: an alarm at the very onset would be no help to stages
+    that have nothing to look at yet. It ends with the incident or, where that has been prevented, a healthy stretch
+    after the twin's would have opened. The scores are those of the real detector.
     """
 
     name: ClassVar[str] = "oracle"
@@ -43,6 +47,16 @@ class OracleDetector:
                 self._first[i] = math.ceil(onset / step_s - 1e-9)
                 self._last[i] = opened + 1 + recovery_steps(step_s)
 
+    def fork(self, rows: Ints) -> "OracleDetector":
+        """Refuse: whether an incident is open is known of the batch itself, not of its forks.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
+        raise InputError("oracle detection knows what happens in the run itself, it cannot go on in a fork")
+
     def fit(self, metrics: Floats, topology: Topology, *, seed: int) -> None:
         """Let the real detector learn."""
         self._inner.fit(metrics, topology, seed=seed)
@@ -57,12 +71,12 @@ class OracleDetector:
 
     def update(self, observation: Observation) -> Detection:
         """Take in one step of the batch."""
-        step, episodes = observation.step, self._episodes
+        step, episodes, said = observation.step, self._episodes, self._inner.update(observation)
         after = np.maximum(episodes.fault_steps, 0)[:, None] <= np.arange(episodes.n_steps)
-        been = (episodes.incident_open & after)[:, :step].any(1)
+        been, broken = ((of & after)[:, :step].any(1) for of in (episodes.incident_open, episodes.violating))
         open_ = episodes.incident_open[:, step - 1] if step else np.zeros(episodes.n_runs, np.bool_)
         due = (self._first <= step) & (step <= self._last) & ~been
-        return replace(self._inner.update(observation), alarm=open_ | due)
+        return replace(said, alarm=open_ | (due & (broken | said.alarm)))
 
     def state(self) -> dict[str, Any]:
         """Return what the real detector learned."""
@@ -83,7 +97,13 @@ class OracleDiagnoser:
 
     def inform(self, episodes: Episodes) -> None:
         """Learn the faults of a batch."""
-        self._runs = episodes.runs
+        self._faults = [run.faults for run in episodes.runs]
+
+    def fork(self, rows: Ints) -> "OracleDiagnoser":
+        """Return one that goes on with some runs, (row,) positions."""
+        twin = OracleDiagnoser(forked(self._inner, rows))
+        twin._faults, twin._step_s = [self._faults[row] for row in rows.tolist()], self._step_s
+        return twin
 
     def start(self, topology: Topology, keys: Keys) -> None:
         """Begin a batch."""
@@ -96,7 +116,7 @@ class OracleDiagnoser:
         now = observation.step * self._step_s
         suspect, ranked = np.full(runs.size, -1, np.int64), said.ranked.copy()
         for row, run in enumerate(runs):
-            begun = [fault.service for fault in self._runs[int(run)].faults if fault.onset_s <= now]
+            begun = [fault.service for fault in self._faults[int(run)] if fault.onset_s <= now]
             if begun:
                 suspect[row] = begun[0]
                 first = [service for service in dict.fromkeys(begun) if service >= 0]

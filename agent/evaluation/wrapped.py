@@ -2,17 +2,22 @@
 
 __all__ = ["Cautious", "Softened"]
 
+import copy
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 
-from agent.api import Choices, Decision, Informed, Policy, Situation
+from agent.api import Choices, ConsultsRollouts, Decision, Informed, Policy, Rollouts, Situation
+from agent.forking import forked
 from agent.keys import subkeys, uniforms
 from simcore.codes import ActionCode
 from simcore.env import Episodes
 from simcore.errors import InputError
 from simcore.observation import ActionTable, Topology
+
+Ints = npt.NDArray[np.int64]
 
 #: Sub-key of a decision with which chance decides; the policy inside draws from the decision's own.
 _CHANCE = np.uint64(7 << 20)
@@ -30,6 +35,17 @@ class _Wrapped:
         """Pass on the truth to one who may know it."""
         if isinstance(self.inner, Informed):
             self.inner.inform(episodes)
+
+    def consult(self, rollouts: Rollouts) -> None:
+        """Pass on the means to look ahead to one who does."""
+        if isinstance(self.inner, ConsultsRollouts):
+            self.inner.consult(rollouts)
+
+    def fork(self, rows: Ints) -> Self:
+        """Return one that goes on with some runs, (row,) positions."""
+        twin = copy.copy(self)
+        twin.inner = forked(self.inner, rows)
+        return twin
 
     def start(self, topology: Topology, actions: ActionTable) -> None:
         """Begin a batch."""

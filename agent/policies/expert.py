@@ -2,6 +2,7 @@
 
 __all__ = ["REPLACED_BY", "Expert", "own_incidents"]
 
+import copy
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -50,20 +51,31 @@ class Expert(FixedPolicy):
     """Takes the first allowed action that replaces the place where the fault lives, or makes up for it.
 
     What makes up for a fault is what the catalogue claims to mend it, unless that replaces another place than the one
-    in which this fault lives. A human is called where nothing else is left. The expert knows what it has done with
-    success, and what would come without it: while the SLO holds it leaves alone what will hurt nobody, and what has
-    ended by itself.
+    in which this fault lives. While the SLO is broken all the same, replicas are added: new ones come up elsewhere, and
+    a backlog takes capacity. A human is called where nothing else is left. The expert knows what has been done, and
+    what would come without it: while the SLO holds it leaves alone what will hurt nobody, and what has ended by itself.
     """
 
     name: ClassVar[str] = "expert"
 
     def __init__(self) -> None:
-        self._episodes: Episodes | None = None
+        self._faults: list[tuple[Fault, ...]] = []  # of every run; empty: nothing was told
+        self._hurts = np.zeros(0, np.bool_)
+        self._taken: list[set[int]] = []  # actions that every run has seen since its faults began
 
     def inform(self, episodes: Episodes) -> None:
         """Learn the faults of a batch, and what becomes of them."""
-        self._episodes = episodes
+        self._faults = [run.faults for run in episodes.runs]
         self._hurts = own_incidents(episodes) >= 0
+        self._taken = [set() for _ in episodes.runs]
+
+    def fork(self, rows: Ints) -> "Expert":
+        """Return an expert who goes on with some runs, (row,) positions."""
+        twin = copy.copy(self)
+        if self._faults:
+            twin._faults = [self._faults[row] for row in rows.tolist()]
+            twin._hurts, twin._taken = self._hurts[rows], [set(self._taken[row]) for row in rows.tolist()]
+        return twin
 
     def start(self, topology: Topology, actions: ActionTable) -> None:
         """Begin a batch."""
@@ -77,20 +89,21 @@ class Expert(FixedPolicy):
         action = np.zeros(situation.runs.size, np.int64)
         reasons = ["knows of no fault"] * situation.runs.size
         for row in range(situation.runs.size):
-            for fault in self._faults(situation, row):
+            for fault in self._pressing(situation, row):
                 number = self._remedy(situation, row, fault)
                 reasons[row] = f"knows of {fault.type} in the {fault.place.name.lower()}"
                 if number > 0:
                     action[row] = number
+                    self._taken[int(situation.runs[row])].add(number)
                     break
         return pick(action, reasons.__getitem__)
 
-    def _faults(self, situation: Situation, row: int) -> Iterator[Fault]:
+    def _pressing(self, situation: Situation, row: int) -> Iterator[Fault]:
         """Yield the faults of a row that have begun and still matter."""
-        if self._episodes is None:
+        if not self._faults:
             return
         now, run = situation.observation.step * self._topology.step_s, int(situation.runs[row])
-        for fault in self._episodes.runs[run].faults:
+        for fault in self._faults[run]:
             over = 0.0 < fault.duration_s <= now - fault.onset_s
             matters = situation.signature.broken[row] > 0 or (self._hurts[run] and not over)
             if fault.onset_s <= now and matters:
@@ -98,11 +111,11 @@ class Expert(FixedPolicy):
 
     def _remedy(self, situation: Situation, row: int, fault: Fault) -> int:
         """Return the first allowed action that helps against a fault; 0 where there is none or it is done."""
-        run = int(situation.runs[row])
+        taken = self._taken[int(situation.runs[row])]
         for remedy in _remedies(fault):
             services = self._services(remedy.where, fault)
             numbers = [n for service in services for n in self._numbers(remedy, service, situation, row, fault)]
-            if remedy.kind in _ONCE and any(self._done(run, number, fault) for number in numbers):
+            if remedy.kind in _ONCE and not taken.isdisjoint(numbers) and situation.signature.broken[row] == 0:
                 return 0
             for number in numbers:
                 if situation.allowed[row, number]:
@@ -133,11 +146,6 @@ class Expert(FixedPolicy):
         same_way = [number for number in numbers if remedy.kind != "scale" or amount[number] * wanted > 0]
         return sorted(same_way, key=lambda number: abs(amount[number] - wanted))[:1]
 
-    def _done(self, run: int, number: int, fault: Fault) -> bool:
-        assert self._episodes is not None
-        records = self._episodes.records
-        return any(r.run == run and r.action == number and r.succeeds and r.effect_s >= fault.onset_s for r in records)
-
 
 def _remedies(fault: Fault) -> list[Remedy]:
     """Return what helps against a fault, best first."""
@@ -148,5 +156,5 @@ def _remedies(fault: Fault) -> list[Remedy]:
         if claim.fix.kind in replacing or claim.fix.kind not in _REPLACING:
             found.append(claim.fix)
     found += [Remedy(kind) for kind in replacing if kind != wrong]
-    found.append(Remedy("escalate", Where.SYSTEM))
+    found += [Remedy("scale", amount=1.0), Remedy("escalate", Where.SYSTEM)]
     return list(dict.fromkeys(found))

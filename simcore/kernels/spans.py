@@ -81,6 +81,32 @@ def release(lane, s):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True, internal=True)
+def into_line(lane, s, head, tail):  # type: ignore[no-untyped-def]
+    """Put a span at the end of a line and return the line's head and tail; -1 each of one that is empty."""
+    span_at(lane, s).q_prev = tail
+    span_at(lane, s).q_next = -1
+    if tail < 0:
+        return s, s
+    span_at(lane, tail).q_next = s
+    return head, s
+
+
+@njit(inline=True, internal=True)
+def out_of_line(lane, s, head, tail):  # type: ignore[no-untyped-def]
+    """Take a span out of a line, wherever it is, and return the line's head and tail."""
+    before, after = span_at(lane, s).q_prev, span_at(lane, s).q_next
+    if before < 0:
+        head = after
+    else:
+        span_at(lane, before).q_next = after
+    if after < 0:
+        tail = before
+    else:
+        span_at(lane, after).q_prev = before
+    return head, tail
+
+
+@njit(inline=True, internal=True)
 def record_end(lane, service, latency_s, failed):  # type: ignore[no-untyped-def]
     """Add a latency to the present window."""
     end = end_at(lane, lane.n_ends)

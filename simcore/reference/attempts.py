@@ -44,8 +44,8 @@ def chance(key: np.uint64, purpose: Purpose, step: int = BORDER, sub: int = 0) -
 
 
 @functools.cache
-def _index_of(step: int, purpose: Purpose, sub: int) -> np.uint64:
-    return np.uint64(draw_index(step, int(purpose))) + np.uint64(sub)
+def _index_of(step: int, purpose: Purpose, sub: int) -> int:
+    return int(draw_index(step, int(purpose))) + sub
 
 
 #: The calling service of a message's deliveries: there is none, hence no edge.
@@ -168,12 +168,16 @@ class Attempts:
         """Return the network latency of an attempt to or from its replica, as the network is now."""
         assert span.replica is not None
         latency_s = amount(span.route.network, span.key, BORDER, purpose) * span.replica.effects.network
-        return latency_s * self._edges.delay(span.route.caller, span.service)
+        if self._edges.faulty:
+            latency_s = latency_s * self._edges.delay(span.route.caller, span.service)
+        return latency_s
 
     def loses(self, span: Span, param: Param, purpose: Purpose) -> bool:
         """Return whether the message of an attempt to or from its replica is lost, and log it."""
         call = span.route.call
-        p = self._edges.loss(param, span.route.caller, span.service, 0.0 if call is None else call.loss)
+        p = 0.0 if call is None else call.loss
+        if self._edges.faulty:
+            p = self._edges.loss(param, span.route.caller, span.service, p)
         if p <= 0.0 or chance(span.key, purpose) >= p:
             return False
         self._world.ledger.log(span.request, span.order, Event.LOST, int(param is Param.LOSS_BACK))

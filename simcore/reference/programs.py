@@ -63,10 +63,11 @@ class Programs:
         self._gates = gates
         self._topics = topics
         self._sites = sites
+        self._programs = world.scenario.programs
 
     def walk(self, span: Span, replica: Replica) -> Walking:
         """Walk through the program of a span's operation."""
-        return (yield from self._steps(span, replica, self._world.scenario.programs[span.route.operation]))
+        return self._steps(span, replica, self._programs[span.route.operation])
 
     def _steps(self, span: Span, replica: Replica, steps: tuple[Numbered, ...]) -> Walking:
         """Walk through the steps of a program, or of a part of it, until one fails."""

@@ -15,10 +15,10 @@ from simcore.codes import Event, Kind, Param, Purpose, Status
 from simcore.model.scenario import Numbered, PublishStep
 from simcore.reference.attempts import NOBODY, Attempts, Route, Span, chance
 from simcore.reference.balancers import BALANCERS
-from simcore.reference.calendar import Entry
+from simcore.reference.calendar import Entry, Signal, Walk
 from simcore.reference.gates import Gates
 from simcore.reference.lifecycle import Lifecycle
-from simcore.reference.programs import Programs, Walking
+from simcore.reference.programs import Programs
 from simcore.reference.replica import Replica
 from simcore.reference.threads import Threads
 from simcore.reference.topics import Topics
@@ -43,7 +43,7 @@ class Requests:
         """Send a client's request; the client waits for ``answered``."""
         calendar, patience_s = self._world.calendar, self._world.scenario.workload.deadline_s
         deadline_s = math.inf if patience_s is None else calendar.now + patience_s
-        span = Span(request, key, 0, self._entries[operation], deadline_s, priority, calendar.event())
+        span = Span(request, key, 0, self._entries[operation], deadline_s, priority, Signal(calendar))
         self._send(span)
         return span
 
@@ -102,7 +102,7 @@ class Requests:
         if span.route.cancellable:
             span.stop = partial(self._stop, span, replica)
         arrival = span.waits = calendar.at(arrive_s, Kind.ARRIVE, span.order, span.number)
-        calendar.process(self._visit(span, replica, arrival))
+        Walk(calendar, self._visit(span, replica, arrival))
 
     def _choose(self, span: Span) -> Replica | None:
         service = span.service
@@ -142,13 +142,17 @@ class Requests:
         else:
             self._threads.reject(span, replica, Event.REJECTED)
             return
-        self._finish(span, replica, (yield from self._serve(span, replica)))
+        status = self._start(span, replica)
+        if status is Status.OK:
+            status = yield from self._programs.walk(span, replica)
+        self._finish(span, replica, status)
 
     def _admit(self, span: Span, replica: Replica) -> None:
         replica.take(span)
         self._lifecycle.check_memory(replica)
 
-    def _serve(self, span: Span, replica: Replica) -> Walking:
+    def _start(self, span: Span, replica: Replica) -> Status:
+        """Account for a span that has its thread; return whether it fails at once by itself."""
         self._world.ledger.log(span.request, span.order, Event.STARTED, replica.number)
         if self._world.calendar.now >= span.deadline_s:
             return Status.DEADLINE
@@ -157,7 +161,7 @@ class Requests:
         ok = replica.effects.ok
         if ok < 1.0 and chance(span.key, Purpose.ERROR) >= ok:
             return Status.ERROR
-        return (yield from self._programs.walk(span, replica))
+        return Status.OK
 
     def _finish(self, span: Span, replica: Replica, status: Status) -> None:
         ledger, now = self._world.ledger, self._world.calendar.now

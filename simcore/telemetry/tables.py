@@ -219,6 +219,27 @@ _COUNTERFACTUALS = (
     ),
 )
 
+_OPTIMAL_ACTIONS = (
+    *_columns(_TEXT, scenario="name of the scenario", scenario_hash="of the scenario at load 1", split="split"),
+    *_columns(_INT, seed="the user's seed"),
+    *_columns(_TEXT, fault_type="what happens", fault_service="where, or workload"),
+    *_columns(
+        _FLOAT, load="multiple of the scenario's rate", severity="of the fault", onset_s="when it begins, seconds"
+    ),
+    *_columns(_INT, delay_steps="from the onset to the action", runs="of the cell"),
+    *_columns(_TEXT, action="what was tried"),
+    *_columns(
+        _FLOAT,
+        j="mean change of J over the horizon",
+        j_gain="the same, less that of noop in the same future",
+        j_gain_low="of its 95 % interval",
+        j_gain_high="of its 95 % interval",
+        harmed_frac="share of the runs in which j_gain is below minus the margin of harm",
+    ),
+    *_columns(_BOOL, best="whether it has the largest mean in the cell"),
+    *_columns(_FLOAT, confidence="share of the resamples of the runs in which it is best"),
+)
+
 _EVENTS = (
     *_columns(_INT, run="index of the run"),
     *_columns(_FLOAT, time_s="seconds; negative in the burn-in"),
@@ -238,6 +259,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "diagnoses": _DIAGNOSES,
     "actions": _ACTIONS,
     "counterfactuals": _COUNTERFACTUALS,
+    "optimal_actions": _OPTIMAL_ACTIONS,
     "events": _EVENTS,
 }
 
