@@ -81,6 +81,12 @@ def evaluate(**options: Any) -> None:
 @option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs it learns from.")
 @option("--diagnoser", "diagnosers", metavar="NAMES", help="Joined by commas; else all of them.")
 @fault_options()
+@option(
+    "--truth",
+    type=click.Choice(["injected", "trigger", "sustaining"]),
+    default="injected",
+    help="Held against: where the fault was put, or a cause found by ablation.",
+)
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def simulate(**options: Any) -> None:
     """Judge diagnosers on simulated incidents, all on the same runs: AC@1 by fault, and what they cost.
@@ -101,11 +107,15 @@ def simulate(**options: Any) -> None:
 
     quiet = options["quiet"]
     with Compiling(quiet=quiet), Progress(study.episodes, quiet=quiet) as progress:
-        outcome = consult(study, names, engine=options["engine"], threads=options["threads"], on_progress=progress.show)
+        outcome = consult(
+            study, names, engine=options["engine"], threads=options["threads"], on_progress=progress.show,
+            truth=options["truth"],
+        )  # fmt: skip
     table = by_fault(outcome.episodes)
     cost = {name: outcome.cpu_s[name] / max(outcome.simulation_cpu_s, 1e-9) for name in names}
     if options["as_json"]:
         facts = {"scenario": study.scenario.name, "scenario_hash": study.scenario.digest, "seed": study.seed}
+        facts["truth"] = options["truth"]
         found = {"ac1": table.to_dicts(), "cost": cost, "episodes": study.episodes, "split": study.split}
         click.echo(json.dumps(facts | found, indent=2, allow_nan=False))
         return
