@@ -33,8 +33,9 @@ FLOORS[Metric.ERROR_RATE] = (0.1, 0.005)
 FLOORS[Metric.CPU_UTIL] = (0.05, 0.03)
 FLOORS[Metric.MEMORY_FRAC] = (0.02, 0.02)
 FLOORS[Metric.HIT_RATIO] = (0.02, 0.02)
-FLOORS[[Metric.IN_FLIGHT, Metric.QUEUE_LENGTH]] = (0.2, 0.5)
-FLOORS[[Metric.REJECTED, Metric.TIMEOUTS, Metric.RETRIES]] = (0.2, 2.0)
+FLOORS[[Metric.IN_FLIGHT, Metric.QUEUE_LENGTH, Metric.POOL_WAITING]] = (0.2, 0.5)
+FLOORS[Metric.LAG] = (0.2, 2.0)
+FLOORS[[Metric.REJECTED, Metric.TIMEOUTS, Metric.RETRIES, Metric.DENIED]] = (0.2, 2.0)
 
 
 @njit

@@ -17,6 +17,7 @@ class RandomRank:
     """Ranks services in an order drawn by the key of the run and the step."""
 
     name: ClassVar[str] = "random"
+    PER_RUN = ("_keys",)
 
     def start(self, topology: Topology, keys: Keys) -> None:
         """Begin a batch."""
