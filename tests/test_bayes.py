@@ -17,7 +17,7 @@ from agent.evaluation.study import Study
 from simcore.errors import InputError
 from simcore.model.loader import load_scenario
 from tests.agent_world import API, DB, TOPOLOGY, failing, healthy, keys, observe, remember, slow, strange
-from tests.conftest import Invoke
+from tests.conftest import TINY, Invoke
 
 N_SERVICE, N_SYSTEM = len(SERVICE_FEATURES), len(SYSTEM_FEATURES)
 KINDS = ("slow", "broken")
@@ -158,7 +158,7 @@ def test_a_state_goes_through_json_and_a_damaged_one_is_refused() -> None:
             copied.load(state | change)
 
 
-def test_examples_carry_the_truth_of_their_time_and_runs_weigh_alike(tiny: str) -> None:
+def test_examples_carry_the_truth_of_their_time_and_runs_weigh_alike(tiny: str, tmp_path: Path) -> None:
     study = Study(load_scenario(tiny), seed=2, episodes=14, split="train", round_size=6, detector="threshold")
     examples = collect(study)
     assert examples.service.shape[1:] == (2, N_SERVICE)
@@ -173,6 +173,12 @@ def test_examples_carry_the_truth_of_their_time_and_runs_weigh_alike(tiny: str) 
     total = examples.weight.sum()
     assert total == pytest.approx(round(total))
     assert 2 <= total <= 14
+    quiet = TINY.replace("noise: {deploys_per_hour: 6, config_changes_per_hour: 6, bursts_per_hour: 6}\n", "")
+    quiet = quiet.replace("rate_rps: 8", "rate_rps: 2").replace("p95_s: 0.3", "p95_s: 0.5")
+    (tmp_path / "calm.yaml").write_text(quiet, encoding="utf-8")
+    calm = dataclasses.replace(study, scenario=load_scenario(str(tmp_path / "calm.yaml")), faults=(), episodes=2)
+    with pytest.raises(InputError, match="none of 2 runs of tiny raised an alarm"):
+        collect(calm)
 
 
 def test_the_command_teaches_verifies_and_writes_a_state_that_loads(tiny: str, tmp_path: Path, invoke: Invoke) -> None:

@@ -18,6 +18,7 @@ from agent.evaluation.training import trained_detector
 from agent.loop import Agent, play
 from agent.registry import make_policy
 from simcore.env import Episodes
+from simcore.errors import InputError
 from simcore.model.fault_types import Aim
 from simcore.model.faults import CATALOGUE, Fault
 
@@ -78,6 +79,11 @@ def collect(
         Of the engine; without influence on the results.
     on_progress
         Told how many runs are done.
+
+    Raises
+    ------
+    InputError
+        If no run raised an alarm.
     """
     detector = trained_detector(study.detector, study.scenario, seed=study.detector_seed, threads=threads)
     classes = tuple(name for name, kind in CATALOGUE.items() if kind.aim not in (Aim.WORKLOAD, Aim.NOTHING))
@@ -89,6 +95,11 @@ def collect(
         found += _kept(listener.heard, [run.faults for run in runs], study.scenario.timing.step_s, classes)
         if on_progress is not None:
             on_progress(first + len(runs))
+    if not found:
+        name = study.scenario.name
+        raise InputError(
+            f"--episodes: none of {study.episodes} runs of {name} raised an alarm, there is nothing to learn"
+        )
     return joined(found)
 
 
