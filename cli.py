@@ -15,6 +15,7 @@ from agent.commands.counterfactual import counterfactual
 from agent.commands.eval import evaluate
 from agent.commands.run import run
 from agent.commands.scenario import scenario
+from agent.commands.train import train
 from agent.commands.validate import validate
 from simcore import __version__
 from simcore.errors import InputError, SimError
@@ -32,7 +33,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, evaluate, counterfactual, scenario, faults, actions, validate):
+for _command in (run, evaluate, train, counterfactual, scenario, faults, actions, validate):
     cli.add_command(_command)
 
 

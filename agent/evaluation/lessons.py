@@ -27,6 +27,7 @@ from simcore.observation import ActionTable, Topology
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 #: Futures in which a candidate is tried.
 FUTURES = 1
@@ -50,13 +51,14 @@ class Lessons:
     rank: Ints  #: (candidate,) as ``Candidates.rank``
     inputs: Floats  #: (candidate, input)
     gain: Floats  #: (candidate,) of J over waiting
+    usual: Bools  #: (candidate,) whether it is what the playbook would do
 
     @classmethod
     def joined(cls, parts: "Sequence[Lessons]") -> "Lessons":
         """Return all of them; groups are numbered anew."""
         shift = np.cumsum([0, *(int(part.group.max(initial=-1)) + 1 for part in parts)])
         group = np.concatenate([part.group + first for part, first in zip(parts, shift[:-1], strict=True)])
-        rest = ("run", "arm", "rank", "inputs", "gain")
+        rest = ("run", "arm", "rank", "inputs", "gain", "usual")
         return cls(group, *(np.concatenate([getattr(part, name) for part in parts]) for name in rest))
 
 
@@ -168,7 +170,8 @@ def _chosen(found: Candidates, situation: Situation, taught: Ints) -> Candidates
         keys = subkeys(np.full(aside.size, situation.keys[row]), np.arange(2, 2 + aside.size).astype(np.uint64))
         keep[aside[np.argsort(uniforms(keys), kind="stable")[:_ASIDE]]] = True
     keep &= taught[situation.runs[found.row]] < _PER_RUN
-    return Candidates(*(getattr(found, name)[keep] for name in ("row", "arm", "action", "rank", "inputs")))
+    parts = ("row", "arm", "action", "rank", "inputs", "usual")
+    return Candidates(*(getattr(found, name)[keep] for name in parts))
 
 
 def _tried(
@@ -189,9 +192,10 @@ def _tried(
         rank=found.rank,
         inputs=found.inputs,
         gain=value[rows.size :] - waiting[found.row],
+        usual=found.usual,
     )
 
 
 def _none() -> Lessons:
     empty = np.zeros(0, np.int64)
-    return Lessons(empty, empty, empty, empty, np.zeros((0, len(INPUTS))), np.zeros(0))
+    return Lessons(empty, empty, empty, empty, np.zeros((0, len(INPUTS))), np.zeros(0), empty > 0)
