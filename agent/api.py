@@ -7,7 +7,8 @@ The order within a step is observe -> detect -> diagnose -> decide -> act; learn
 __all__ = [
     "AMPLIFICATION_BANDS", "BROKEN", "FEATURES", "LOAD_BANDS", "PATTERNS",
     "ActionTable", "AgentTrace", "Choices", "ConsultsRollouts", "Decision", "Detection", "Detector", "Diagnoser",
-    "Diagnosis", "History", "Keys", "Observation", "Policy", "Rollouts", "Signature", "Situation", "Topology",
+    "Diagnosis", "History", "Informed", "Keys", "Observation", "Policy", "Rollouts", "Signature", "Situation",
+    "Topology",
 ]  # fmt: skip
 
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.history import History
+from simcore.env import Episodes
 from simcore.observation import ActionTable, Observation, Topology
 from simcore.windows import Metric
 
@@ -63,6 +65,7 @@ class Diagnosis:
     confidence: Floats  #: (row,) in [0, 1]
     ranked: Ints  #: (row, service) services, most suspect first
     explain: Callable[[int], str]  #: rationale of a row in words; built only when called
+    blame: Floats | None = None  #: (row, service) what the ranking goes by, equal where it ties; None: no ties
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,3 +263,14 @@ class Policy(Protocol):
         InputError
             If the state is not this policy's, or damaged.
         """
+
+
+@runtime_checkable
+class Informed(Protocol):
+    """A part that knows the truth, such as an expert or an oracle: what a real agent could not be.
+
+    Without having been informed it keeps to the contract of its kind all the same, and knows of no fault.
+    """
+
+    def inform(self, episodes: Episodes) -> None:
+        """Take the episodes of a batch, at edge 0 and before ``start``; they are looked at, never changed."""

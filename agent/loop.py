@@ -21,6 +21,7 @@ from agent.api import (
     Detector,
     Diagnoser,
     Diagnosis,
+    Informed,
     Keys,
     Policy,
     Situation,
@@ -397,7 +398,10 @@ def _set_rewards(episodes: Episodes, decisions: list[Decision], position: dict[i
 
 
 def begin(episodes: Episodes, agent: Agent) -> None:
-    """Make an agent ready for a batch of episodes at edge 0; a policy that consults rollouts gets them."""
+    """Make an agent ready for a batch of episodes at edge 0: its parts get the truth or the rollouts they ask for."""
+    for part in (agent.detector, agent.diagnoser, agent.policy):
+        if isinstance(part, Informed):
+            part.inform(episodes)
     keys = np.array([run_key(run.seed, run.split, run.run, _POLICY_STREAM) for run in episodes.runs], np.uint64)
     numbers = np.array([run.run for run in episodes.runs], np.int64)
     agent.start(episodes.topology, episodes.actions, keys, numbers)

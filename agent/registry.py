@@ -24,18 +24,44 @@ class Entry:
 
 
 DETECTORS: dict[str, Entry] = {
+    "burn_rate": Entry(
+        "agent.detectors.burn_rate", "BurnRateDetector", "how fast the error budget burns, in pairs of windows"
+    ),
+    "cusum": Entry("agent.detectors.charts", "CusumDetector", "two-sided cumulative sums of each metric"),
+    "ensemble": Entry(
+        "agent.detectors.distances", "EnsembleDetector", "three distances from healthy, with a memory for evidence"
+    ),
+    "ewma": Entry("agent.detectors.charts", "EwmaDetector", "exponentially weighted average of each metric"),
     "isolation_forest": Entry(
         "agent.detectors.isolation_forest", "IsolationForestDetector", "an isolation forest per service (default)"
     ),
+    "mahalanobis": Entry(
+        "agent.detectors.distances", "MahalanobisDetector", "distance from healthy in all metrics together"
+    ),
+    "neighbours": Entry(
+        "agent.detectors.distances", "NeighboursDetector", "distance to the nearest healthy observations"
+    ),
+    "pca": Entry("agent.detectors.pca", "PcaDetector", "what the system's usual correlations do not explain"),
     "threshold": Entry("agent.detectors.threshold", "ThresholdDetector", "static limits on each service's metrics"),
+    "zscore": Entry("agent.detectors.charts", "ZScoreDetector", "largest standardised distance of any metric"),
 }
 
 DIAGNOSERS: dict[str, Entry] = {
+    "baro": Entry("agent.diagnosers.deviations", "Baro", "farthest scrape from the median, in quartile distances"),
     "causal_rank": Entry(
         "agent.diagnosers.causal_rank", "CausalRank", "anomaly, correlation with the symptoms, call graph (default)"
     ),
+    "correlation": Entry("agent.diagnosers.correlation", "Correlation", "metrics that move with the symptom"),
+    "granger": Entry("agent.diagnosers.granger", "Granger", "a causal graph learned from the metrics, not given"),
     "max_score": Entry("agent.diagnosers.max_score", "MaxScore", "the service with the largest anomaly score"),
+    "max_z": Entry("agent.diagnosers.deviations", "MaxZ", "largest z-score of any metric"),
+    "n_sigma": Entry("agent.diagnosers.deviations", "NSigma", "farthest scrape from the mean, in standard deviations"),
+    "own_excess": Entry(
+        "agent.diagnosers.own_excess", "OwnExcess", "what a service adds to the trouble beyond its callees"
+    ),
     "random": Entry("agent.diagnosers.random", "RandomRank", "a service drawn at random"),
+    "random_walk": Entry("agent.diagnosers.walks", "RandomWalk", "PageRank on the call graph, drawn to harm"),
+    "traversal": Entry("agent.diagnosers.walks", "Traversal", "the deepest strange service on a chain of strange ones"),
 }
 
 POLICIES: dict[str, Entry] = {
@@ -48,6 +74,7 @@ POLICIES: dict[str, Entry] = {
     "epsilon_greedy": Entry(
         "agent.policies.epsilon_greedy", "EpsilonGreedyPolicy", "the best arm by incident signature, at times any"
     ),
+    "expert": Entry("agent.policies.expert", "Expert", "knows the fault, and takes what mends it; a yardstick"),
     "lin_ucb": Entry("agent.policies.lin_ucb", "LinUcbPolicy", "LinUCB on numbers that describe the incident"),
     "learned": Entry(
         "agent.policies.learned", "LearnedPolicy", "was taught what actions gain, see mendsim train policy"

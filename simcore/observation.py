@@ -17,7 +17,7 @@ class Topology:
     """The parts of a scenario that an agent may know beforehand."""
 
     services: tuple[str, ...]
-    calls: Bools  #: (service, service) whether row calls column
+    calls: Bools  #: (service, service) whether row calls column, or publishes to a topic that column consumes
     optional: Bools  #: (service, service) whether row has calls of column that it can do without
     required: Bools  #: (service, service) whether row has calls of column that it cannot do without
     entry: int  #: the service that receives most of the clients' requests

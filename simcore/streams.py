@@ -67,7 +67,7 @@ def child_index(site, attempt):  # type: ignore[no-untyped-def]
 
 def keyed(key: np.uint64, index: int) -> np.uint64:
     """Return ``mix(key, index)`` for Python callers (a compiled function hands back a plain int)."""
-    return np.uint64(mix(key, np.uint64(index)))
+    return np.uint64(mix(key, index))
 
 
 def rekeyed(key: np.uint64, number: int) -> np.uint64:

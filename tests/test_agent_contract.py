@@ -143,7 +143,7 @@ def test_fitting_again_gives_the_same_detector(detector: Any) -> None:
     again = type(detector)(
         **(
             {"mode": "own", "n_trees": 20, "warmup_steps": 20}
-            if detector.state().get("options", {}).get("mode") == "own"
+            if detector.state()["learned"].get("options", {}).get("mode") == "own"
             else {}
         )
     )

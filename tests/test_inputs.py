@@ -56,6 +56,23 @@ def test_the_share_of_runs_without_a_fault_is_the_scenarios() -> None:
     assert abs(none - 400) < 4 * math.sqrt(2000 * 0.2 * 0.8)
 
 
+def test_in_the_uniform_mix_all_types_come_alike_and_nothing_else_changes() -> None:
+    weighted, alike = runs(3000), runs(3000, mix="uniform")
+    found = Counter(run.faults[0].type for run in alike if run.faults)
+    expected = sum(found.values()) / len(SHOP.faults.mix)
+    assert set(found) == {row.type for row in SHOP.faults.mix}
+    assert all(abs(count - expected) < 4 * math.sqrt(expected) for count in found.values()), found
+    for one, other in zip(weighted, alike, strict=True):
+        assert [fault.onset_s for fault in one.faults] == [fault.onset_s for fault in other.faults]
+        assert one.inputs.key == other.inputs.key
+    assert weighted != alike
+
+
+def test_an_unknown_mix_is_refused() -> None:
+    with pytest.raises(InputError, match="mix must be one of default, uniform, got 'unifrom'; did you mean 'uniform'"):
+        runs(1, mix="unifrom")
+
+
 def test_types_come_with_their_weights() -> None:
     found = Counter(run.faults[0].type for run in runs(3000) if run.faults)
     total = sum(found.values())

@@ -146,7 +146,8 @@ def test_an_edit_of_a_callee_in_another_file_reaches_the_compiled_caller(tmp_pat
     package = tmp_path / "simcore"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / "jit.py").write_text(Path(jit.__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    for name in ("jit.py", "patience.py"):
+        (package / name).write_text(Path(jit.__file__).with_name(name).read_text(encoding="utf-8"), encoding="utf-8")
     (package / "caller.py").write_text(CALLER, encoding="utf-8")
     (package / "callee.py").write_text(CALLEE.format(1), encoding="utf-8")
     assert _run(tmp_path) == 20  # compiled

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @option("--futures", type=int, metavar="K", default=8, help="Re-keyed futures; 0: the run's own alone.")
 @option("--then", metavar="WHAT", default="release", help="What follows: release, noop, agent or a policy.")
 @option("--margin", type=float, metavar="J", default=0.01, help="Below noop by more is harm.")
+@option("--causes", is_flag=True, show_default=False, help="Also trigger, sustaining cause and spread, by ablation.")
 @agent_options("What the agent does, whose regret is asked for.")
 @fault_options()
 @option("--split", type=click.Choice(["train", "calibrate", "tune", "test"]), default="test", help="Where seeds lie.")
@@ -78,7 +79,7 @@ def _question(options: dict[str, Any], mistakes: Any) -> "Question | None":
         except ValueError:
             mistakes.lines.append(f"--at must be a step number or alarm, got '{options['at']}'")
             return None
-    return Question(at, options["horizon"], options["futures"], options["then"], options["margin"])
+    return Question(at, options["horizon"], options["futures"], options["then"], options["margin"], options["causes"])
 
 
 def _tried(

@@ -1,6 +1,6 @@
 """What if: every legal action at one edge of a run, tried on forks; the best one, regret, and who is harmed."""
 
-__all__ = ["MARGIN", "Case", "Question", "Regret", "examine", "fair_regret", "table_of"]
+__all__ = ["MARGIN", "Case", "Question", "Regret", "Truth", "examine", "fair_regret", "table_of"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from agent.api import ConsultsRollouts, Detector, Policy
+from agent.evaluation.ablation import Departure, Sustaining, Trigger, chains, sustaining_causes, triggers
 from agent.evaluation.study import Study
 from agent.loop import Agent, begin
 from agent.registry import POLICIES, make_diagnoser, make_policy
@@ -40,6 +41,7 @@ class Question:
     futures: int = 8  #: re-keyed ones, besides the run's own
     then: str = "release"  #: release, noop, agent, or the name of a policy
     margin: float = MARGIN  #: of harm, in units of J
+    causes: bool = False  #: also what triggered the incident, what keeps it up, and how it spread
 
     def check(self, study: Study) -> None:
         """Check it against the study it is asked of.
@@ -84,6 +86,16 @@ class Regret:
 
 
 @dataclass(frozen=True, slots=True)
+class Truth:
+    """What a diagnosis of a run should find, by ablation."""
+
+    services: tuple[str, ...]
+    trigger: Trigger
+    sustaining: Sustaining  #: at the edge of the case
+    chain: tuple[Departure, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One edge of one run, and what every legal action leads to from there."""
 
@@ -96,6 +108,7 @@ class Case:
     margin: float
     objective: float  #: of the SLO
     outcomes: Outcomes  #: cases of this run alone, noop first; the own future in column 0, the others behind it
+    truth: Truth | None = None  #: None unless asked for
 
     @property
     def fair(self) -> bool:
@@ -289,7 +302,8 @@ def _tried(
     outcomes = roll_out(
         episodes, row, action, futures=futures, horizon=question.horizon, then=then, on_done=tell
     )  # fmt: skip
-    for position in rows.tolist():
+    truths = _truths(episodes, rows) if question.causes else [None] * rows.size
+    for position, truth in zip(rows.tolist(), truths, strict=True):
         mine = np.flatnonzero(outcomes.row == position)
         yield (
             Case(
@@ -302,9 +316,22 @@ def _tried(
                 margin=question.margin,
                 objective=episodes.scenario.slo.objective,
                 outcomes=outcomes.part(mine),
+                truth=truth,
             ),
             position,
         )
+
+
+def _truths(episodes: Episodes, rows: Ints) -> list[Truth]:
+    """Return the truth of some runs at the present edge."""
+    runs = [episodes.runs[row] for row in rows.tolist()]
+    parts = zip(
+        triggers(episodes.scenario, runs),
+        sustaining_causes(episodes, rows),
+        chains(episodes.scenario, runs),
+        strict=True,
+    )
+    return [Truth(episodes.topology.services, *part) for part in parts]
 
 
 def table_of(cases: Sequence[Case], *, policy: str | None, then: str) -> pl.DataFrame:

@@ -1,6 +1,6 @@
 """Counterfactuals as text and as JSON: a table of actions for one run, a summary for many."""
 
-__all__ = ["case_object", "case_text", "summary_object", "summary_text"]
+__all__ = ["case_object", "case_text", "summary_object", "summary_text", "truth_lines"]
 
 import math
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.evaluation.counterfactual import Case, Regret
+from agent.evaluation.counterfactual import Case, Regret, Truth
 from agent.evaluation.render import grid
 
 _HEADS = ["action", "bad", "budget", "recovered", "after s", "cost", "J change", "against noop", "harmed"]
@@ -80,6 +80,7 @@ def case_object(case: Case, then: str) -> dict[str, Any]:
         "best_in_own_future": case.names[int(out.action[case.best_of_own()])],
         "regret": regret,
         "margin": case.margin,
+        "truth": None if case.truth is None else _truth_object(case.truth),
         "actions": _rows(case),
     }
 
@@ -130,7 +131,55 @@ def case_text(case: Case, then: str) -> str:
     hurt = [row["action"] for row in rows if 2 * row["harmed"] > counted]
     where = "in most futures " if case.fair else ""
     lines.append(f"harmful, {where}worse than noop by more than {case.margin:g} of J: {', '.join(hurt) or 'none'}")
+    if case.truth is not None:
+        lines += ["", *truth_lines(case, case.truth)]
     return "\n".join(lines)
+
+
+def truth_lines(case: Case, truth: Truth) -> list[str]:
+    """Return what ablation says, in words."""
+    names = [fault.type for fault in case.run.faults]
+    found = truth.trigger
+    if not found.ill:
+        trigger = "nothing: left alone, no incident opens"
+    elif found.ill_without:
+        trigger = "not a fault: without any there is an incident too"
+    else:
+        trigger = ", ".join(names[i] for i in found.triggers) or "no fault by itself: only all of them together"
+    now = truth.sustaining
+    if not now.ill:
+        held = "nothing: there is no incident at this edge or after it"
+    elif now.heals_itself:
+        held = "nothing: left alone, it heals within the horizon"
+    elif now.causes:
+        held = ", ".join(cause.named(truth.services) for cause in now.causes)
+    else:
+        held = (
+            "only all faults together" if now.together else "nothing that was tried; removing all faults does not help"
+        )
+    chain = [f"{truth.services[d.service]} ({d.metric.name.lower()}, {d.step * case.step_s:g} s)" for d in truth.chain]
+    return [
+        f"triggered by: {trigger}",
+        f"kept up by (any one removed now, it heals): {held}",
+        f"departs from the fault-free twin: {', then '.join(chain) or 'no service'}",
+    ]
+
+
+def _truth_object(truth: Truth) -> dict[str, Any]:
+    return {
+        "ill": truth.trigger.ill,
+        "ill_without_faults": truth.trigger.ill_without,
+        "triggers": list(truth.trigger.triggers),
+        "necessary": list(truth.trigger.necessary),
+        "sufficient": list(truth.trigger.sufficient),
+        "heals_itself": truth.sustaining.heals_itself,
+        "sustaining": [cause.named(truth.services) for cause in truth.sustaining.causes],
+        "sustaining_together": truth.sustaining.together,
+        "chain": [
+            {"service": truth.services[d.service], "step": d.step, "metric": d.metric.name.lower(), "floors": d.floors}
+            for d in truth.chain
+        ],
+    }
 
 
 def summary_object(cases: Sequence[Case]) -> dict[str, Any]:

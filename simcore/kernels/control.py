@@ -8,7 +8,15 @@ from simcore.kernels import cache
 from simcore.kernels.calendar import STREAM_LEAF, enter, next_stream, set_leaf
 from simcore.kernels.cancel import drop_waits
 from simcore.kernels.gates import hand_on_all, reset_gates
-from simcore.kernels.repairs import end_all, end_one, end_place, home, refresh_service, warm_cache
+from simcore.kernels.repairs import (
+    end_all,
+    end_one,
+    end_place,
+    home,
+    refresh_service,
+    skip_messages,
+    warm_cache,
+)
 from simcore.kernels.replica import (
     DRAINING,
     GONE,
@@ -37,6 +45,7 @@ from simcore.kernels.spans import (
     release,
 )
 from simcore.kernels.threads import drop, put_back
+from simcore.kernels.topics import arm_pills
 from simcore.layout import (
     NEVER,
     NO_VERSION,
@@ -72,7 +81,7 @@ _RESET = np.int64(Status.RESET)
 _CRASH_DRAW, _ARRIVAL = np.int64(Purpose.CRASH), np.int64(Purpose.ARRIVAL)
 _SURGE, _FLUSH, _POISON = np.int64(Param.SURGE), np.int64(Param.FLUSH), np.int64(Param.POISON)
 _EDGE_DELAY, _LOSS_BACK = np.int64(Param.EDGE_DELAY), np.int64(Param.LOSS_BACK)
-_DEPLOY, _CONFIG = np.int64(Param.DEPLOY), np.int64(Param.CONFIG)
+_DEPLOY, _CONFIG, _PILL = np.int64(Param.DEPLOY), np.int64(Param.CONFIG), np.int64(Param.PILL)
 _VERSION, _CONFIG_PLACE = np.int64(Place.VERSION), np.int64(Place.CONFIG)
 _A_RESTART, _A_SCALE, _A_CLEAR = (
     np.int64(ActionCode.RESTART),
@@ -99,6 +108,7 @@ _QUOTA, _CREDENTIAL, _NODE = np.int64(Place.QUOTA), np.int64(Place.CREDENTIAL), 
 _A_ROLLBACK, _A_CLEAR_QUEUE = np.int64(ActionCode.ROLLBACK), np.int64(ActionCode.CLEAR_QUEUE)
 _A_RETRY, _A_RESIZE = np.int64(ActionCode.RETRY_BUDGET), np.int64(ActionCode.RESIZE_POOL)
 _A_OPEN, _A_CLOSE = np.int64(ActionCode.OPEN_BREAKER), np.int64(ActionCode.CLOSE_BREAKER)
+_A_SKIP = np.int64(ActionCode.SKIP_MESSAGE)
 
 
 @njit(internal=True)
@@ -314,6 +324,9 @@ def on_change(plan, lane, index, now):  # type: ignore[no-untyped-def]
     elif mod.param == _FLUSH or mod.param == _POISON:
         if change.value > 0.0:
             _strike_cache(plan, lane, change.mod)
+    elif mod.param == _PILL:
+        if change.value > 0.0:
+            arm_pills(plan, lane, service, mix(lane.key, np.uint64(2**42 + change.mod)), change.value)
     elif mod.param < _EDGE_DELAY or mod.param > _LOSS_BACK:
         at = fleet_at(lane, service).first
         while at >= 0:
@@ -411,6 +424,8 @@ def on_action(plan, lane, index, now):  # type: ignore[no-untyped-def]
         lane.degraded = 1
     elif action.code == _A_ESCALATE:
         end_all(plan, lane, now)
+    elif action.code == _A_SKIP:
+        skip_messages(plan, lane, service, now)
     elif action.code == _A_REMOVE:
         end_one(plan, lane, action.replica, now)
     elif action.code == _A_CLEAR_QUEUE:

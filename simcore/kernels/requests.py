@@ -51,10 +51,12 @@ from simcore.kernels.spans import (
     release,
 )
 from simcore.kernels.threads import pass_on, put_back
+from simcore.kernels.topics import publish
 from simcore.kernels.users import think_again
 from simcore.layout import (
     BOARD,
     END,
+    FAIL,
     FILL,
     NEVER,
     UNLOCK,
@@ -108,8 +110,12 @@ _WORK, _CHOICE, _OUT, _BACK = (
 )
 _ERROR_DRAW, _JITTER, _POPULARITY = np.int64(Purpose.ERROR), np.int64(Purpose.JITTER), np.int64(Purpose.POPULARITY)
 _CPU_STEP, _DELAY_STEP, _CALL_STEP = np.int64(StepCode.CPU), np.int64(StepCode.DELAY), np.int64(StepCode.CALL)
-_LOCK_STEP, _PARALLEL_STEP = np.int64(StepCode.LOCK), np.int64(StepCode.PARALLEL)
-_FILL_STEP, _END_STEP, _UNLOCK_STEP, _BOARD_STEP = FILL, END, UNLOCK, BOARD
+_LOCK_STEP, _PARALLEL_STEP, _PUBLISH_STEP = (
+    np.int64(StepCode.LOCK),
+    np.int64(StepCode.PARALLEL),
+    np.int64(StepCode.PUBLISH),
+)
+_FILL_STEP, _END_STEP, _UNLOCK_STEP, _BOARD_STEP, _FAIL_STEP = FILL, END, UNLOCK, BOARD, FAIL
 _ALL, _DONE, _FAILED = np.int64(-1), np.int64(0), np.int64(1)
 _HOT_KEY = np.int64(Param.HOT_KEY)
 
@@ -289,24 +295,29 @@ def _fill_special(plan, lane, s, call, step, now):  # type: ignore[no-untyped-de
 
 
 @njit(internal=True)
-def _section(plan, lane, s, kind, now):  # type: ignore[no-untyped-def]
-    """Begin or end a serial section, begin a parallel step or the inner steps of a coalesced miss; WALK: go on."""
+def _special(plan, lane, s, kind, now):  # type: ignore[no-untyped-def]
+    """Run a step that plain programs do not have; WALK: go on."""
     span = span_at(lane, s)
     if kind == _LOCK_STEP:
-        return WALK if enter_section(plan, lane, s, now) else NOTHING, s
+        return WALK if enter_section(plan, lane, s, now) else NOTHING, s, _OK
+    if kind == _FAIL_STEP:
+        return FINISH, s, _ERROR
     if kind == _UNLOCK_STEP:
         leave_section(lane, s, now)
+    elif kind == _PUBLISH_STEP:
+        if not publish(plan, lane, s, now):
+            return FINISH, s, _DEPENDENCY
     elif kind == _BOARD_STEP:
         step = step_at(plan, span.pc)
         call = site_at(plan, step.site)
         if not board(lane, s, step.site, _filled_key(plan, lane, s, call, step.number), now):
-            return NOTHING, s
+            return NOTHING, s, _OK
     else:
         child = fork(plan, lane, s)
         if child >= 0:
-            return SEND, child
+            return SEND, child, _OK
     span.pc += 1
-    return WALK, s
+    return WALK, s, _OK
 
 
 @njit(inline=True, internal=True)
@@ -336,11 +347,18 @@ def walk(plan, lane, s, now):  # type: ignore[no-untyped-def]
             span.state = DELAYED
             enter(lane, now + wait, _DELAY, span.key, s)
             return NOTHING, s, _OK
-        if kind == _LOCK_STEP or kind == _UNLOCK_STEP or kind == _PARALLEL_STEP or kind == _BOARD_STEP:
-            todo, child = _section(plan, lane, s, kind, now)
+        if (
+            kind == _LOCK_STEP
+            or kind == _UNLOCK_STEP
+            or kind == _PARALLEL_STEP
+            or kind == _BOARD_STEP
+            or kind == _PUBLISH_STEP
+            or kind == _FAIL_STEP
+        ):
+            todo, child, status = _special(plan, lane, s, kind, now)
             if todo == WALK:
                 continue
-            return todo, child, _OK
+            return todo, child, status
         call = site_at(plan, step.site)
         if kind == _FILL_STEP:
             if call.special:

@@ -8,10 +8,10 @@ from heapq import heapify, heappop, heappush
 from simpy.events import Event
 
 from simcore.codes import Kind
-from simcore.reference.calendar import Calendar, Entry
+from simcore.reference.calendar import Calendar, Entry, Signal
 
 
-class Job(Event):
+class Job(Signal):
     """A job at a processor; happens at its completion."""
 
     def __init__(self, processor: "Processor") -> None:

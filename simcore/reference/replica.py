@@ -77,6 +77,7 @@ class Replica:
         self.ordinal = len(service.replicas)
         self.service = service
         self.state = ReplicaState.STARTING
+        self.serving = False  #: whether it takes what arrives
         self.quarantined = False
         self.incarnation = -1
         self.born_s = calendar.now
@@ -107,11 +108,6 @@ class Replica:
         self.waiting = Level(calendar.now)  #: attempts that wait for a connection
         self._calendar = calendar
         self.processor = Processor(calendar, spec.speed, spec.cores, self.refresh_busy)
-
-    @property
-    def serving(self) -> bool:
-        """Whether it takes what arrives."""
-        return self.state in _SERVING
 
     @property
     def in_rotation(self) -> bool:
@@ -162,6 +158,7 @@ class Replica:
     def become(self, state: ReplicaState) -> None:
         """Enter a state."""
         self.state = state
+        self.serving = state in _SERVING
         if state in (ReplicaState.DRAINING, ReplicaState.GONE):
             self.healthy = False
         self.up.set(1.0 if self.serving else 0.0, self._calendar.now)

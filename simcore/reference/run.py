@@ -52,8 +52,10 @@ class Run:
         for service in world.services:
             if service.spec.cache is not None:
                 keys.warm(service.name, service.replicas, inputs.key, world.t0, service.spec.cache.ttl_s)
-        self._workload = Workload(world, Requests(world, attempts, lifecycle, threads))
-        self._changes = Changes(world, lifecycle, threads, self._workload)
+        requests = Requests(world, attempts, lifecycle, threads)
+        self._topics = requests.topics
+        self._workload = Workload(world, requests)
+        self._changes = Changes(world, lifecycle, threads, self._topics, self._workload)
         # the streams enter their first candidates, whatever is done at the first edge
         world.calendar.run_before(world.t0)
         while self.edge < 0:
@@ -120,6 +122,7 @@ class Run:
                 share = float(replica.memory_bytes) / float(service.spec.memory.limit_bytes)
                 area[Area.MEMORY_FRAC] = max(area[Area.MEMORY_FRAC], share)
             area[Area.REPLICAS_UP] += replica.state is ReplicaState.UP
+        area[Area.LAG] = self._topics.lag[service.index].close(edge_s)
         return busy
 
     def _close_replicas(self, service: ServiceState, busy: dict[int, float], slots: npt.NDArray[np.float64]) -> None:

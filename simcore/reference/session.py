@@ -10,6 +10,7 @@ import numpy.typing as npt
 from simcore.engines.api import EngineAction, RunInputs, check_actions, check_fork, check_inputs
 from simcore.errors import InputError
 from simcore.model.scenario import Scenario
+from simcore.patience import patient_collector
 from simcore.reference.cache import KeySpace
 from simcore.reference.run import Run, Window
 from simcore.windows import Metric, ReplicaStat, Total, Windows
@@ -36,7 +37,8 @@ class ReferenceSession:
         self._edge = 0
         self._log = log
         self._keys = KeySpace(scenario)
-        self._runs = [Run(scenario, run, self._keys, log) for run in inputs]
+        with patient_collector():
+            self._runs = [Run(scenario, run, self._keys, log) for run in inputs]
         self._windows = self._stack(0, [[] for _ in inputs])
 
     def advance(self, until_s: float) -> None:
@@ -46,7 +48,9 @@ class ReferenceSession:
         if edge < self._edge or edge * step_s != until_s:
             raise InputError(f"until_s must be a multiple of {step_s} s from {self.now_s} s on, got {until_s}")
         first, self._edge, self.now_s = self._edge, edge, edge * step_s
-        self._windows = self._stack(first, [[run.step() for _ in range(first, edge)] for run in self._runs])
+        with patient_collector():
+            windows = [[run.step() for _ in range(first, edge)] for run in self._runs]
+        self._windows = self._stack(first, windows)
 
     def observe(self) -> Windows:
         """Return the windows closed by the last ``advance``."""
@@ -70,7 +74,8 @@ class ReferenceSession:
         other = object.__new__(ReferenceSession)
         other.scenario, other.n_runs = self.scenario, len(runs)
         other.now_s, other._edge, other._log, other._keys = self.now_s, self._edge, self._log, self._keys
-        other._runs = [self._replay(self._runs[run]) for run in runs]
+        with patient_collector():
+            other._runs = [self._replay(self._runs[run]) for run in runs]
         for run, number in zip(other._runs, numbers, strict=True):
             if number >= 0:
                 run.rekey(number)

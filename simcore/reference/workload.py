@@ -16,6 +16,7 @@ from simcore.codes import BORDER, Dist, Event, Kind, Param, Purpose, Status
 from simcore.model.scenario import Demand
 from simcore.model.scenario import Workload as WorkloadSpec
 from simcore.reference.attempts import amount, chance
+from simcore.reference.calendar import Walk
 from simcore.reference.requests import Requests
 from simcore.reference.world import Influence, World
 from simcore.samplers import draw, rate_factor
@@ -139,7 +140,7 @@ class Workload:
             self._judge(request, good=False)
             return None
         self._unjudged.append(request)
-        return world.calendar.process(self._client(request, root, entry))
+        return Walk(world.calendar, self._client(request, root, entry))
 
     def _choose_entry(self, u: float) -> int:
         total = self._cumulative[-1]
