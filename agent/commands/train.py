@@ -27,7 +27,7 @@ def train() -> None:
 @option("--episodes", type=click.IntRange(1), metavar="N", default=100, help="Runs to learn from, of each scenario.")
 @option("--also", multiple=True, metavar="NAME|FILE", help="A further scenario to learn from; repeatable.")
 @option("--without", multiple=True, metavar="TYPE", help="A fault type that no lesson is on; repeatable.")
-@option("--horizon", type=click.IntRange(1), metavar="STEPS", default=72, help="Steps over which an action is judged.")
+@option("--horizon", type=click.IntRange(1), metavar="STEPS", default=60, help="Steps over which an action is judged.")
 @option("--futures", type=click.IntRange(1), metavar="K", default=1, help="Re-keyed futures an action is tried in.")
 @option("--round-size", type=click.IntRange(1), metavar="N", default=24, help="Runs side by side.")
 @option("--detector", metavar="NAME", help="When something is wrong; else the default detector.")
