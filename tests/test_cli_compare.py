@@ -73,6 +73,18 @@ def test_every_mistake_of_a_comparison_is_told_at_once(tmp_path: Path, invoke: I
     assert "--policy-in: cannot read" in missing.err
 
 
+def test_policies_are_tested_on_faults_that_they_never_met(tiny: str, invoke: Invoke) -> None:
+    result = invoke("compare", "--scenario", tiny, *SMALL, "--against", "bandit", "--unseen", "--no-replays", "--json")
+    assert result.code == 0, result.err
+    rows = {row["policy"]: row for row in json.loads(result.out)["measures"] if row["measure"] == "error_budget_spent"}
+    assert rows["bandit, unseen"]["trainings"] == 2
+    assert rows["bandit, unseen"]["against"] == "bandit"
+    refused = invoke("compare", "--scenario", tiny, "--policies", "playbook", "--unseen", "--fault", "latency_spike@db")
+    assert refused.code == 2
+    assert "--fault sets the faults" in refused.err
+    assert "needs a policy that is trained here" in refused.err
+
+
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs the extra 'pictures'")
 def test_a_comparison_is_drawn(tiny: str, tmp_path: Path, invoke: Invoke) -> None:
     png = tmp_path / "picture.png"

@@ -1,6 +1,6 @@
 """Plays several agents, frozen, on the same runs: the noop twin first, then everybody, then the trigger once more."""
 
-__all__ = ["Contestant", "Plan", "contestants", "hold", "learns", "train"]
+__all__ = ["Contestant", "Plan", "contestants", "frozen", "hold", "learns", "train"]
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -102,14 +102,15 @@ def contestants(study: Study, detector: Detector, states: dict[str, list[dict[st
     for name in study.policies:
         given: Sequence[dict[str, Any] | None] = states.get(name) or (None,)
         for number, state in enumerate(given):
-            policy = _frozen(name, state)
+            policy = frozen(name, state)
             agent = Agent(detector, make_diagnoser(study.diagnoser), policy)
             training = None if state is None else number
             found.append(Contestant(name, agent, study.detector, study.diagnoser, training, policy.state()))
     return found
 
 
-def _frozen(name: str, state: dict[str, Any] | None) -> Policy:
+def frozen(name: str, state: dict[str, Any] | None) -> Policy:
+    """Return a registered policy that neither explores nor learns, with what it learned if that is given."""
     policy = make_policy(name)
     if state is not None:
         policy.load(state)
