@@ -14,6 +14,7 @@ from agent.commands.base import Group
 from agent.commands.catalogue import actions, faults
 from agent.commands.compare import compare
 from agent.commands.counterfactual import counterfactual
+from agent.commands.detect import detect
 from agent.commands.eval import evaluate
 from agent.commands.explain import explain
 from agent.commands.isolate import isolate
@@ -40,7 +41,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, evaluate, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, rca, scenario, faults, actions,
+    run, evaluate, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, scenario, faults,
+    actions,
     validate,
 ):  # fmt: skip
     cli.add_command(_command)

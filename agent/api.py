@@ -39,7 +39,8 @@ LOAD_BANDS = (0.85, 1.15)
 AMPLIFICATION_BANDS = (1.05, 1.5)
 #: What the target of a decision looks like, most telling first (``agent.policies.signature``).
 PATTERNS = (
-    "poison", "change", "skew", "short", "flapping", "memory", "cpu", "errors", "cold", "surge", "latency", "nothing",
+    "cold", "poison", "hot", "spared", "change", "skew", "short", "flapping", "memory", "storm", "overload", "cpu",
+    "pool", "cut", "errors", "latency", "surge", "nothing",
 )  # fmt: skip
 
 
@@ -114,6 +115,7 @@ class Choices:
     propensity: Floats  #: (row,) probability with which this policy takes this action in this situation
     score: Floats  #: (row,) what the policy expects of it, nan if it has no such number
     explain: Callable[[int], str]  #: reason of a row in words
+    context: Floats | None = None  #: (row, feature) what a learner wants to have back with the reward
 
 
 @dataclass(slots=True)
@@ -132,6 +134,7 @@ class Decision:
     explain: Callable[[], str] = field(repr=False, compare=False)  #: the rationale, built when asked for
     closed: int = -1  #: step at whose edge it was judged, -1: the episode ended before
     reward: float = float("nan")  #: in [0, 1], see ``agent.loop.reward``
+    context: tuple[float, ...] = field(default=(), repr=False)  #: of the policy's ``Choices``
 
     @property
     def rationale(self) -> str:

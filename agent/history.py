@@ -33,9 +33,9 @@ FLOORS[Metric.ERROR_RATE] = (0.1, 0.005)
 FLOORS[Metric.CPU_UTIL] = (0.05, 0.03)
 FLOORS[Metric.MEMORY_FRAC] = (0.02, 0.02)
 FLOORS[Metric.HIT_RATIO] = (0.02, 0.02)
-FLOORS[[Metric.IN_FLIGHT, Metric.QUEUE_LENGTH]] = (0.2, 0.5)
+FLOORS[[Metric.IN_FLIGHT, Metric.QUEUE_LENGTH, Metric.POOL_WAITING]] = (0.2, 0.5)
 FLOORS[Metric.LAG] = (0.2, 2.0)
-FLOORS[[Metric.REJECTED, Metric.TIMEOUTS, Metric.RETRIES]] = (0.2, 2.0)
+FLOORS[[Metric.REJECTED, Metric.TIMEOUTS, Metric.RETRIES, Metric.DENIED]] = (0.2, 2.0)
 
 
 @njit
@@ -84,7 +84,8 @@ class History:
         The last step pushed, -1 before the first.
     """
 
-    PER_RUN = ("ring", "centre", "spread", "_count")
+    #: What belongs to single runs.
+    PER_RUN = ("ring", "centre", "spread", "_count", "normal", "kept", "onset", "_arrived")
 
     def __init__(self, topology: Topology, n_runs: int) -> None:
         shape = (n_runs, topology.n_services + 1, len(Metric))

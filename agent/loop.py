@@ -29,7 +29,7 @@ from agent.api import (
 from agent.forking import forked
 from agent.history import History
 from agent.keys import subkeys
-from agent.policies.guardrails import Guardrails, Limits, lifting
+from agent.policies.guardrails import Guardrails, Limits
 from agent.policies.signature import signatures
 from agent.rollouts import Tryouts
 from agent.symptoms import severity_of
@@ -49,8 +49,6 @@ WAIT_S = 30.0
 RENEW_STEPS = 3
 #: Quiet time after which an incident is over for the agent, seconds; FIELD's healthy stretch.
 OVER_S = 60.0
-#: Time within the SLO after which a limit on the traffic is lifted by one step, seconds.
-LIFT_S = 20.0
 #: The action helped if the symptoms are now below this share of what they were.
 HELPED = 0.6
 #: Excess anomaly score from which another service may be acted on in the suspect's place.
@@ -84,9 +82,9 @@ class Agent:
 
     A decision opens when an alarm is open, or the SLO was broken in two of the last three scrapes, and no decision is
     under way. It is judged after the action's delay and settle time (``WAIT_S`` for noop); if the run is still
-    triggered then, the next decision opens at that step. When the SLO has held for ``LIFT_S`` (shed requests apart) a
-    limit on the traffic is lifted by one step, without a decision. After ``OVER_S`` of quiet the incident is over and
-    what did not help is forgotten.
+    triggered then, the next decision opens at that step. When the SLO has held for a while (shed requests apart) the
+    guardrails undo one of the things that were set and must not stay, without a decision. After ``OVER_S`` of quiet
+    the incident is over and what did not help is forgotten.
     """
 
     def __init__(
@@ -115,9 +113,7 @@ class Agent:
         self.policy.start(topology, actions)
         self._history = History(topology, n)
         self._guard = Guardrails(actions, n_services, n, topology.step_s, self.limits)
-        self._steps = {
-            name: max(1, math.ceil(s / topology.step_s - 1e-9)) for name, s in (("over", OVER_S), ("lift", LIFT_S))
-        }
+        self._over = max(1, math.ceil(OVER_S / topology.step_s - 1e-9))
         taken = np.where(
             np.arange(len(actions)) == 0, np.maximum(WAIT_S, actions.settle_s), actions.delay_s + actions.settle_s
         )
@@ -224,7 +220,7 @@ class Agent:
             helped = not triggered[run] or severity[run] < HELPED * self._before[run]
             self._guard.judged(step, int(run), decision.action, decision.target, bool(helped))
             self._due[run] = -1
-        over = np.flatnonzero(self._calm == self._steps["over"])
+        over = np.flatnonzero(self._calm == self._over)
         if over.size:
             self._guard.forget(over)
         stale = np.flatnonzero((self._calm == 1) & ~np.isnan(self._confidence))
@@ -323,21 +319,23 @@ class Agent:
                 signature=situation.signature.key(row, self._topology.services),
                 target=int(situation.signature.target[row]),
                 explain=functools.partial(_rationale, choices, situation.diagnosis, row),
+                context=() if choices.context is None else tuple(choices.context[row].tolist()),
             )
             opened[int(run)] = self._current[int(run)] = decision
             self.decisions.append(decision)
         return opened
 
     def _lifts(self, observation: Observation) -> Ints:
-        """Return (run,) the action that admits more traffic, by one step, in runs that keep the SLO; else 0."""
-        lifts = np.zeros(observation.fresh.size, np.int64)
-        runs = np.flatnonzero((observation.admitted < 1.0) & (self._well >= self._steps["lift"]))
-        if runs.size:
-            lifts[runs] = lifting(self._actions, observation, runs)
+        """Return (run,) the action that undoes something, in runs that keep the SLO; else 0."""
+        lifts, alarmed = np.zeros(observation.fresh.size, np.int64), self._calm == 0
+        self._guard.troubled(observation.step, np.flatnonzero(alarmed))
+        runs = np.flatnonzero(self._well)
+        well_s = self._well[runs].astype(np.float64) * self._topology.step_s
+        lifts[runs] = self._guard.may_lift(observation, runs, well_s, alarmed[runs])
         return lifts
 
     def _lift(self, step: int, lifts: Ints, choice: Ints) -> None:
-        """Book what admits more traffic (run,), 0 for none, into ``choice``."""
+        """Book what undoes something (run,), 0 for nothing, into ``choice``."""
         runs = np.flatnonzero(lifts)
         if runs.size:
             choice[runs] = lifts[runs]

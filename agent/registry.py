@@ -24,10 +24,26 @@ class Entry:
 
 
 DETECTORS: dict[str, Entry] = {
+    "burn_rate": Entry(
+        "agent.detectors.burn_rate", "BurnRateDetector", "how fast the error budget burns, in pairs of windows"
+    ),
+    "cusum": Entry("agent.detectors.charts", "CusumDetector", "two-sided cumulative sums of each metric"),
+    "ensemble": Entry(
+        "agent.detectors.distances", "EnsembleDetector", "three distances from healthy, with a memory for evidence"
+    ),
+    "ewma": Entry("agent.detectors.charts", "EwmaDetector", "exponentially weighted average of each metric"),
     "isolation_forest": Entry(
         "agent.detectors.isolation_forest", "IsolationForestDetector", "an isolation forest per service (default)"
     ),
+    "mahalanobis": Entry(
+        "agent.detectors.distances", "MahalanobisDetector", "distance from healthy in all metrics together"
+    ),
+    "neighbours": Entry(
+        "agent.detectors.distances", "NeighboursDetector", "distance to the nearest healthy observations"
+    ),
+    "pca": Entry("agent.detectors.pca", "PcaDetector", "what the system's usual correlations do not explain"),
     "threshold": Entry("agent.detectors.threshold", "ThresholdDetector", "static limits on each service's metrics"),
+    "zscore": Entry("agent.detectors.charts", "ZScoreDetector", "largest standardised distance of any metric"),
 }
 
 DIAGNOSERS: dict[str, Entry] = {
@@ -49,8 +65,17 @@ DIAGNOSERS: dict[str, Entry] = {
 }
 
 POLICIES: dict[str, Entry] = {
+    "always_restart": Entry("agent.policies.always_restart", "AlwaysRestart", "restarts the service at fault"),
+    "anomaly_only": Entry(
+        "agent.policies.anomaly_only", "AnomalyOnly", "the playbook where the symptoms are, no diagnosis"
+    ),
+    "autoscaler": Entry("agent.policies.autoscaler", "Autoscaler", "adds replicas by CPU utilisation, nothing else"),
     "bandit": Entry("agent.policies.bandit", "Ucb1Policy", "UCB1 by incident signature, learns over rounds (default)"),
+    "epsilon_greedy": Entry(
+        "agent.policies.epsilon_greedy", "EpsilonGreedyPolicy", "the best arm by incident signature, at times any"
+    ),
     "expert": Entry("agent.policies.expert", "Expert", "knows the fault, and takes what mends it; a yardstick"),
+    "lin_ucb": Entry("agent.policies.lin_ucb", "LinUcbPolicy", "LinUCB on numbers that describe the incident"),
     "noop": Entry("agent.policies.noop", "NoopPolicy", "never acts"),
     "oracle_clairvoyant": Entry(
         "agent.policies.fork_oracle", "ClairvoyantOracle", "tries every action on a fork of the run itself (reference)"
@@ -60,6 +85,7 @@ POLICIES: dict[str, Entry] = {
     ),
     "playbook": Entry("agent.policies.playbook", "Playbook", "a fixed table from the incident's pattern to an action"),
     "random": Entry("agent.policies.random", "RandomPolicy", "any allowed action, drawn at random"),
+    "thompson": Entry("agent.policies.thompson", "ThompsonPolicy", "Thompson sampling by incident signature"),
     "threshold_rules": Entry(
         "agent.policies.threshold_rules", "ThresholdRules", "simple rules on observed metrics, without learning"
     ),

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.api import AgentTrace, ConsultsRollouts, Detection, Situation
+from agent.api import AgentTrace, ConsultsRollouts, Decision, Detection, Situation
 from agent.forking import forked
 from agent.registry import DETECTORS, DIAGNOSERS, POLICIES, make_detector, make_diagnoser, make_policy
-from simcore.codes import ActionCode
 from simcore.errors import InputError, RegistryError
 from simcore.windows import Metric
 from tests.agent_world import (
@@ -144,7 +143,7 @@ def test_fitting_again_gives_the_same_detector(detector: Any) -> None:
     again = type(detector)(
         **(
             {"mode": "own", "n_trees": 20, "warmup_steps": 20}
-            if detector.state().get("options", {}).get("mode") == "own"
+            if detector.state()["learned"].get("options", {}).get("mode") == "own"
             else {}
         )
     )
@@ -314,21 +313,24 @@ def test_a_policy_decides_for_a_run_alone_as_in_a_batch_and_again_the_same(polic
             np.testing.assert_array_equal(getattr(together, name)[3], getattr(alone, name)[0])
 
 
-def lessons() -> list[Any]:
-    from agent.api import Decision
-
-    rng = np.random.default_rng(4)
-    return [
-        Decision(
-            run=i, opened=0, action=1, code=int(code), legal=(0, 1), propensity=1.0, score=0.5,
-            signature="db|errors|load1|amp0|errors|first", target=DB, explain=str, closed=5, reward=rng.random(),
-        )
-        for i, code in enumerate((ActionCode.NOOP, ActionCode.RESTART, ActionCode.ROLLBACK) * 5)
-    ]  # fmt: skip
+def lessons(policy: Any) -> list[Any]:
+    """Return the decisions that a policy takes in the situations, with rewards."""
+    rng, found = np.random.default_rng(4), []
+    for situation in situations():
+        choices = policy.decide(situation)
+        found += [
+            Decision(
+                run=row, opened=0, action=int(action), code=int(TABLE.code[action]), legal=(0, 1), propensity=1.0,
+                score=0.5, signature=situation.signature.key(row, TOPOLOGY.services), target=DB, explain=str, closed=5,
+                reward=rng.random(), context=() if choices.context is None else tuple(choices.context[row].tolist()),
+            )
+            for row, action in enumerate(choices.action)
+        ]  # fmt: skip
+    return found
 
 
 def test_a_policy_survives_being_saved_and_loaded(policy: Any) -> None:
-    policy.merge(lessons())
+    policy.merge(lessons(policy))
     copied = make_policy(policy.name)
     copied.load(json.loads(json.dumps(policy.state(), allow_nan=False)))
     started(copied)
@@ -338,7 +340,7 @@ def test_a_policy_survives_being_saved_and_loaded(policy: Any) -> None:
 
 
 def test_a_frozen_policy_is_certain_unless_chance_is_its_nature(policy: Any) -> None:
-    policy.merge(lessons())
+    policy.merge(lessons(policy))
     policy.freeze()
     for situation in situations():
         propensity = policy.decide(situation).propensity

@@ -190,12 +190,12 @@ def test_a_detector_that_was_never_fitted_or_for_others_is_refused(pooled: Isola
     ("damage", "message"),
     [
         (lambda s: s.update(name="threshold"), "expected isolation_forest"),
-        (lambda s: s.pop("fill"), "missing or wrong"),
+        (lambda s: s["view"].pop("fill"), "missing or wrong"),
         (lambda s: s.update(threshold=0), "do not fit"),
         (lambda s: s.update(centre=[1.0]), "do not fit"),
-        (lambda s: s.update(span=[[0.0, 1.0]]), "do not fit"),
-        (lambda s: s["forest"].update(nodes="?"), "missing or wrong"),
-        (lambda s: s["forest"].update(depth=2), "longer than its depth|points outside"),
+        (lambda s: s["view"].update(span=[[0.0, 1.0]]), "do not fit"),
+        (lambda s: s["learned"]["forest"].update(nodes="?"), "missing or wrong"),
+        (lambda s: s["learned"]["forest"].update(depth=2), "longer than its depth|points outside"),
     ],
 )
 def test_a_damaged_state_is_refused_and_changes_nothing(pooled, damage, message) -> None:  # type: ignore[no-untyped-def]

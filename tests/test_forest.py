@@ -135,9 +135,9 @@ def test_constant_samples_give_single_leaves() -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda nodes: nodes["next"].__setitem__(0, (10**6) << 3), "points outside"),
-        (lambda nodes: nodes["next"].__setitem__(0, (100 << 3) | 5), "points outside"),
-        (lambda nodes: nodes["cut"].__setitem__(nodes["next"] & 7 == 7, np.nan), "points outside"),
+        (lambda nodes: nodes["next"].__setitem__(0, (10**6) << 6), "points outside"),
+        (lambda nodes: nodes["next"].__setitem__(0, (100 << 6) | 5), "points outside"),
+        (lambda nodes: nodes["cut"].__setitem__(nodes["next"] & 63 == 63, np.nan), "points outside"),
     ],
 )
 def test_damaged_nodes_are_refused(damage, message) -> None:  # type: ignore[no-untyped-def]

@@ -39,7 +39,8 @@ def opened(n_runs: int = 3) -> Episodes:
 
 def agent_with(policy: str) -> Agent:
     detector = make_detector("threshold")
-    detector.fit(np.zeros((1, 4, 4, 40)), opened(1).topology, seed=0)
+    topology = opened(1).topology
+    detector.fit(np.zeros((1, 4, topology.n_services + 1, 40)), topology, seed=0)
     detector.threshold = 1.2
     return Agent(detector, make_diagnoser("causal_rank"), make_policy(policy))
 

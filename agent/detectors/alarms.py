@@ -1,6 +1,6 @@
 """When scores become an alarm: persistence, hysteresis, and the one way in which all thresholds are calibrated."""
 
-__all__ = ["ALARM", "AlarmRule", "calibrate_threshold", "count_alarms", "judge"]
+__all__ = ["ALARM", "AlarmRule", "calibrate_threshold", "count_alarms", "judge", "open_alarms"]
 
 from dataclasses import dataclass
 
@@ -103,6 +103,19 @@ def judge(score, fresh, centre, spread, threshold, needed, window, calm, clear, 
         if fresh[run]:
             _advance(alarms[run], level, threshold, needed, window, calm, clear)
         opened[run] = alarms[run].open != 0
+
+
+@njit
+def open_alarms(level, threshold, needed, window, calm, clear, opened):  # type: ignore[no-untyped-def]
+    """Fill opened (run, step): whether the alarm of levels (run, step) is open."""
+    state = np.zeros(1, ALARM)
+    for run in range(level.shape[0]):
+        state[0].recent = 0
+        state[0].calm = 0
+        state[0].open = 0
+        for step in range(level.shape[1]):
+            _advance(state[0], level[run, step], threshold, needed, window, calm, clear)
+            opened[run, step] = state[0].open != 0
 
 
 @njit

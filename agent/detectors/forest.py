@@ -6,8 +6,10 @@ direction and the walks overlap in the processor. A leaf points at itself throug
 every walk takes the same number of steps, without a branch.
 """
 
-__all__ = ["MAX_SAMPLES", "NODE", "Forest", "average_path", "check_nodes", "fit_forests", "from_sklearn", "leaf_values",
-           "score_forests"]  # fmt: skip
+__all__ = [
+    "MAX_FEATURES", "MAX_NODES", "MAX_SAMPLES", "NODE", "Forest", "average_path", "check_nodes", "fit_forests",
+    "from_sklearn", "leaf_values", "score_forests",
+]  # fmt: skip
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,16 +25,19 @@ from simcore.streams import mix, uniform
 Floats = npt.NDArray[np.float64]
 Nodes = npt.NDArray[np.void]
 
-#: ``next`` = left child (relative to the forest) << 3 | feature; x <= cut goes left, else right = left + 1.
+#: ``next`` = left child (relative to the forest) << 6 | feature; x <= cut goes left, else right = left + 1.
 #: A leaf has feature ``_LEAF``, itself as left child, and in ``cut`` the index of its value.
 NODE = np.dtype([("cut", np.float32), ("next", np.uint32)])
 
 #: Features a forest may have; the column after the last holds -inf.
-_LEAF = 7
+MAX_FEATURES = 63
+#: Nodes that a forest may have.
+MAX_NODES = 1 << 26
+_LEAF = MAX_FEATURES
 #: Largest sub-sample of a tree: leaf indices stay exact in float32.
 MAX_SAMPLES = 4096
 #: Unsigned, since a signed index costs a check for negative values at every step of a walk.
-_SEVEN, _THREE = np.uint32(7), np.uint32(3)
+_MASK, _SHIFT = np.uint32(63), np.uint32(6)
 #: Runs that one task scores.
 _BLOCK = 25
 _LN2 = 0.6931471805599453
@@ -67,7 +72,7 @@ def leaf_values(depth: int, n_samples: int) -> Floats:
 
 @njit(internal=True)
 def _score(nodes, base, n_trees, depth, values, denominator, x, at):  # type: ignore[no-untyped-def]
-    """Return the anomaly score of x (8,) float32 in one forest; ``at`` (tree,) uint32 is working memory."""
+    """Return the anomaly score of x (64,) float32 in one forest; ``at`` (tree,) uint32 is working memory."""
     for t in range(n_trees):
         at[t] = t
     tree = nodes[base:]
@@ -75,8 +80,8 @@ def _score(nodes, base, n_trees, depth, values, denominator, x, at):  # type: ig
         for t in range(n_trees):
             node = tree[at[t]]
             following = node.next
-            right = np.uint32(1) if x[following & _SEVEN] > node.cut else np.uint32(0)
-            at[t] = (following >> _THREE) + right
+            right = np.uint32(1) if x[following & _MASK] > node.cut else np.uint32(0)
+            at[t] = (following >> _SHIFT) + right
     total = 0.0
     for t in range(n_trees):
         total += values[np.uint64(tree[at[t]].cut)]
@@ -96,7 +101,7 @@ def score_forests(nodes, base, n_trees, depth, values, denominator, x, which, ou
     denominator
         Number of trees times the average path of the sub-sample.
     x
-        (run, service, feature) float32, finite; at most 7 features.
+        (run, service, feature) float32, finite; at most ``MAX_FEATURES``.
     which
         (run, service) forest to use, -1 for none.
     out
@@ -106,7 +111,7 @@ def score_forests(nodes, base, n_trees, depth, values, denominator, x, which, ou
     n_blocks = (x.shape[0] + _BLOCK - 1) // _BLOCK
     for task in prange(x.shape[1] * n_blocks):
         s, first = task // n_blocks, task % n_blocks * _BLOCK
-        row = np.full(8, -np.inf, np.float32)
+        row = np.full(64, -np.inf, np.float32)
         at = np.empty(n_trees, np.uint32)
         for run in range(first, min(first + _BLOCK, x.shape[0])):
             if which[run, s] < 0:
@@ -199,11 +204,11 @@ def _fit_one(x, key, n_trees, n_samples, depth, nodes, span, members):  # type: 
                 f, cut = _choose_split(x, members[t], lo, hi, split_key)
             if f < 0:
                 nodes[node].cut = np.float32(level * (n_samples + 1) + (hi - lo))
-                nodes[node].next = node << 3 | _LEAF
+                nodes[node].next = node << 6 | _LEAF
                 continue
             mid = _part(x, members[t], lo, hi, f, cut)
             nodes[node].cut = cut
-            nodes[node].next = free << 3 | f
+            nodes[node].next = free << 6 | f
             span[free, 0], span[free, 1], span[free, 2] = t, lo, mid
             span[free + 1, 0], span[free + 1, 1], span[free + 1, 2] = t, mid, hi
             free += 2
@@ -265,7 +270,7 @@ def _flatten(trees: list[Any], n_samples: int) -> Nodes:
         inner = ~leaf[level]
         child = start + level.size + 2 * (np.cumsum(inner) - 1)
         nodes["cut"][here] = np.where(inner, cut[level], (depth * (n_samples + 1) + count[level]).astype(np.float32))
-        nodes["next"][here] = np.where(inner, child << 3 | feature[level], here << 3 | _LEAF)
+        nodes["next"][here] = np.where(inner, child << 6 | feature[level], here << 6 | _LEAF)
         parents = level[inner]
         level, start, depth = np.stack([left[parents], right[parents]], 1).ravel(), start + level.size, depth + 1
     return nodes
@@ -285,7 +290,7 @@ def check_nodes(forest: Forest, n_features: int) -> None:
         if not 0 <= base < end <= forest.nodes.size or end - base < forest.n_trees:
             raise InputError("forest: the bases of the trees lie outside its nodes")
         nodes = forest.nodes[base:end]
-        feature, left = nodes["next"] & 7, nodes["next"] >> 3
+        feature, left = nodes["next"] & 63, nodes["next"] >> 6
         leaf = feature == _LEAF
         with np.errstate(invalid="ignore"):
             value_fits = (nodes["cut"] >= 0) & (nodes["cut"] < n_values)

@@ -16,6 +16,8 @@ from agent.api import FEATURES, Keys, Topology
 from agent.detectors.alarms import AlarmRule
 from agent.detectors.base import ScoringDetector
 from agent.detectors.forest import (
+    MAX_FEATURES,
+    MAX_NODES,
     MAX_SAMPLES,
     NODE,
     Forest,
@@ -26,51 +28,21 @@ from agent.detectors.forest import (
     leaf_values,
     score_forests,
 )
+from agent.detectors.views import ServiceView, View
 from agent.keys import subkeys, uniforms
 from simcore.errors import InputError
-from simcore.jit import njit
-from simcore.samplers import log
 from simcore.streams import run_key
 from simcore.windows import Metric
 
 Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-_COLUMNS = np.array(FEATURES, np.int64)
-_P95, _RATE = FEATURES.index(Metric.P95_S), int(Metric.REQUEST_RATE_RPS)
-#: Features that follow the load; an error rate does not.
-_LOADED = tuple(f for f, metric in enumerate(FEATURES) if metric != Metric.ERROR_RATE)
-#: p95 enters as a logarithm, since a forest cuts uniformly between extremes; below this it is all the same, seconds.
-_MIN_P95_S = 1e-4
 _ERRORS = FEATURES.index(Metric.ERROR_RATE)
 #: Width over which an error rate is spread when a forest is fitted. Almost all healthy windows have none at all, and
 #: a feature that is constant in a node is never cut there: the forest would not look at errors.
 _SPREAD = 0.03
-#: Error rate above which a missing p95 means that hardly anybody was answered.
-_OUTAGE = 0.5
 _POLICY_STREAM = 5
-#: Smallest spread of scores: forests of a constant service would make any change an alarm otherwise.
-_MIN_SPREAD = 0.03
-
-
-@njit
-def _features(metrics, columns, rate, curve, span, fill, worst, x, known):  # type: ignore[no-untyped-def]
-    """Fill x (run, service, feature) float32 and known (run, service): whether any feature was there."""
-    for run in range(x.shape[0]):
-        for s in range(x.shape[1]):
-            load = metrics[run, s, rate]
-            load = span[s, 0] if np.isnan(load) else min(max(load, span[s, 0]), span[s, 1])
-            known[run, s] = False
-            for f in range(x.shape[2]):
-                value = metrics[run, s, columns[f]]
-                if np.isnan(value):
-                    outage = f == _P95 and metrics[run, s, columns[_ERRORS]] > _OUTAGE
-                    x[run, s, f] = worst[s] if outage else fill[s, f]
-                    continue
-                if f == _P95:
-                    value = log(max(value, _MIN_P95_S))
-                x[run, s, f] = value - (curve[s, f, 0] + (curve[s, f, 1] + curve[s, f, 2] * load) * load)
-                known[run, s] = True
 
 
 def _jitter(n: int, key: np.uint64) -> npt.NDArray[np.float32]:
@@ -81,22 +53,16 @@ def _jitter(n: int, key: np.uint64) -> npt.NDArray[np.float32]:
 
 
 class IsolationForestDetector(ScoringDetector):
-    """Scores p95 latency, error rate, CPU and memory of every service in the service's own forest.
-
-    Latency (its logarithm), CPU and memory are taken relative to what is normal at the service's request rate, a
-    parabola through the fault-free runs: otherwise the strangest scrapes of a healthy system are those at its peak
-    load, where all three are at their extremes together. Beyond the rates seen, the nearest one counts.
-
-    A missing feature (a quantile of too few answers, a rate of no requests) takes the median of the fault-free runs: it
-    speaks neither for nor against an anomaly, and the features that are there decide. But a p95 that is missing while
-    most requests fail is the worst that was seen. A service without any feature has no score (nan).
+    """Scores every service (or machine) in a forest of its own.
 
     ``mode="pooled"`` fits with scikit-learn on all fault-free runs. ``mode="own"`` fits a forest per run and service on
-    the run's first ``warmup_steps`` scrapes within the SLO, and has no score until then; ``fit`` then only learns
-    medians, load curves and the scale of the scores. Everything learned is saved, pooled forests included.
+    the run's first ``warmup_steps`` scrapes within the SLO, and has no score until then; ``fit`` then only learns the
+    view and the scale of the scores. Everything learned is saved, pooled forests included.
     """
 
     name: ClassVar[str] = "isolation_forest"
+    #: Forests of a constant service would make any change an alarm otherwise.
+    _min_spread: ClassVar[float] = 0.03
 
     def __init__(
         self,
@@ -106,13 +72,14 @@ class IsolationForestDetector(ScoringDetector):
         max_samples: int = 512,
         warmup_steps: int = 48,
         rule: AlarmRule | None = None,
+        view: View | None = None,
     ) -> None:
         """Choose the forests.
 
         Parameters
         ----------
         mode
-            ``pooled`` or ``own``.
+            ``pooled`` or ``own``, which needs services.
         n_trees
             Trees of a forest.
         max_samples
@@ -121,106 +88,56 @@ class IsolationForestDetector(ScoringDetector):
             Own mode: scrapes that a run's forests are fitted on.
         rule
             When scores become an alarm.
+        view
+            What is looked at; by default services.
 
         Raises
         ------
         InputError
             If an option is out of range.
         """
-        super().__init__(rule)
-        if mode not in ("pooled", "own"):
-            raise InputError(f"isolation_forest: mode must be pooled or own, got {mode!r}")
+        super().__init__(rule=rule, view=view)
+        self._choose(mode, n_trees, max_samples, warmup_steps)
+        self._forest: Forest | None = None
+
+    def _choose(self, mode: str, n_trees: int, max_samples: int, warmup_steps: int) -> None:
+        if mode not in ("pooled", "own") or (mode == "own" and not isinstance(self.view, ServiceView)):
+            raise InputError(f"isolation_forest: mode must be pooled, or own for services, got {mode!r}")
         for label, value, low, high in (
             ("n_trees", n_trees, 1, 10_000),
             ("max_samples", max_samples, 2, MAX_SAMPLES),
             ("warmup_steps", warmup_steps, 2, 10_000),
+            ("n_trees * (2 * max_samples - 1)", n_trees * (2 * max_samples - 1), 1, MAX_NODES),
         ):
             if not low <= value <= high:
                 raise InputError(f"isolation_forest: {label} must be in [{low}, {high}], got {value}")
         self.mode, self.n_trees, self.max_samples, self.warmup_steps = mode, n_trees, max_samples, warmup_steps
-        self._fill = np.zeros((0, len(FEATURES)), np.float32)
-        self._worst = np.zeros(0, np.float32)
-        self._curve: Floats = np.zeros((0, len(FEATURES), 3))
-        self._span: Floats = np.zeros((0, 2))
-        self._forest: Forest | None = None
 
     def _learn(self, metrics: Floats, topology: Topology, seed: int) -> None:
-        n_services = topology.n_services
-        windows = np.ascontiguousarray(metrics.reshape(-1, *metrics.shape[2:]))
-        self._fill, self._worst = np.zeros((n_services, len(FEATURES)), np.float32), np.zeros(n_services, np.float32)
-        self._learn_load(windows)
-        pooled = np.zeros((windows.shape[0], n_services, len(FEATURES)), np.float32)
-        self._x, self._known = pooled, np.zeros(pooled.shape[:2], np.bool_)
-        self._take(windows)
-        missing = np.isnan(windows[:, :-1, _COLUMNS])
-        for s in range(n_services):
-            for f in range(len(FEATURES)):
-                values = pooled[~missing[:, s, f], s, f]
-                # a feature that never was there (no quantile at low load) is constant and never splits
-                self._fill[s, f] = np.median(values) if values.size else 0.0
-                if f == _P95 and values.size:
-                    self._worst[s] = values.max()
-        self._take(windows)
+        x, known = self.view.features(metrics.reshape(-1, *metrics.shape[2:]))
+        if x.shape[-1] > MAX_FEATURES:
+            raise InputError(f"isolation_forest: at most {MAX_FEATURES} features or channels, got {x.shape[-1]}")
         if self.mode == "own":
             return
         from sklearn.ensemble import IsolationForest  # 1.5 s that only a fit pays
 
-        models = []
-        for s in range(topology.n_services):
-            x = pooled[self._known[:, s], s]
+        n_services, models = topology.n_services, []
+        for s in range(n_services):
+            samples = x[known[:, s], s]
             key = run_key(seed, "train", n_services + s, _POLICY_STREAM)
-            x[:, _ERRORS] += _jitter(x.shape[0], key)
-            if x.shape[0] < 2:
+            if isinstance(self.view, ServiceView):
+                samples[:, _ERRORS] += _jitter(samples.shape[0], key)
+            if samples.shape[0] < 2:
                 raise InputError(
                     f"isolation_forest: service {topology.services[s]} was never seen in the fault-free runs"
                 )
             state = int(run_key(seed, "train", s, _POLICY_STREAM) >> np.uint64(33))
-            size = min(self.max_samples, x.shape[0])
-            models.append(IsolationForest(n_estimators=self.n_trees, max_samples=size, random_state=state).fit(x))
+            size = min(self.max_samples, samples.shape[0])
+            models.append(IsolationForest(n_estimators=self.n_trees, max_samples=size, random_state=state).fit(samples))
         self._forest = from_sklearn(models)
-
-    def _learn_load(self, windows: Floats) -> None:
-        """Learn how the features of each service follow its request rate in (window, service + 1, metric)."""
-        n_services = windows.shape[1] - 1
-        self._curve = np.zeros((n_services, len(FEATURES), 3))
-        self._span = np.zeros((n_services, 2))
-        for s in range(n_services):
-            rate = windows[:, s, _RATE]
-            seen = rate[~np.isnan(rate)]
-            if not seen.size:
-                continue
-            self._span[s] = seen.min(), seen.max()
-            for f in _LOADED:
-                value = windows[:, s, _COLUMNS[f]]
-                value = np.log(np.maximum(value, _MIN_P95_S)) if f == _P95 else value
-                use = ~np.isnan(rate) & ~np.isnan(value)
-                if use.any():
-                    low, high = np.quantile(value[use], [0.005, 0.995])  # a restart or two must not bend the curve
-                    use[use] = (value[use] >= low) & (value[use] <= high)
-                    powers = rate[use, None] ** np.arange(3)
-                    self._curve[s, f] = np.linalg.lstsq(powers, value[use], rcond=None)[0]
-
-    def _take(self, metrics: Floats) -> None:
-        """Bring the features of (run, service + 1, metric) into ``_x``, and whether there were any into ``_known``."""
-        _features(
-            np.ascontiguousarray(metrics), _COLUMNS, _RATE,
-            self._curve, self._span, self._fill, self._worst, self._x, self._known,
-        )  # fmt: skip
-
-    def _normal(self, scores: Floats, overall: Floats) -> tuple[Floats, Floats]:
-        columns = [scores[..., s] for s in range(scores.shape[-1])] + [overall]
-        centre, spread = np.zeros(len(columns)), np.ones(len(columns))
-        for i, column in enumerate(columns):
-            values = column[~np.isnan(column)]
-            if values.size:
-                centre[i], high = np.quantile(values, [0.5, 0.95])
-                spread[i] = max(_MIN_SPREAD, high - centre[i])
-        return centre, spread
 
     def _begin(self, topology: Topology, keys: Keys) -> None:
         n_runs, n_services = keys.size, topology.n_services
-        self._x = np.zeros((n_runs, n_services, len(FEATURES)), np.float32)
-        self._known = np.zeros((n_runs, n_services), np.bool_)
         if self.mode == "own":
             self._begin_own(topology, keys)
             return
@@ -264,26 +181,36 @@ class IsolationForestDetector(ScoringDetector):
         self._denominator = float(forest.n_trees * average_path(np.array([forest.n_samples]))[0])
 
     def _score(self, metrics: Floats, fresh: Bools) -> Floats:
-        self._take(metrics)
-        score = np.empty(self._known.shape)
-        forest = self._live
-        score_forests(
-            forest.nodes, forest.base, forest.n_trees, forest.depth, self._values, self._denominator,
-            self._x, np.where(self._known, self._which, -1), score,
-        )  # fmt: skip
+        x, known = self.view.features(metrics)
+        score = self._walk(x, np.where(known, self._which, -1))
         if self.mode == "own":
-            self._collect(metrics, fresh)
+            self._collect(metrics, x, known, fresh)
         return score
 
-    def _collect(self, metrics: Floats, fresh: Bools) -> None:
+    def _walk(self, x: Singles, which: npt.NDArray[np.int64]) -> Floats:
+        """Return (row, service) scores in the forests ``which``, nan where that is -1."""
+        score, forest = np.empty(which.shape), self._live
+        score_forests(
+            forest.nodes, forest.base, forest.n_trees, forest.depth, self._values, self._denominator, x, which, score
+        )
+        return score
+
+    def _score_all(self, metrics: Floats) -> Floats:
+        if self.mode == "own":
+            return super()._score_all(metrics)
+        x, known = self.view.features(metrics.reshape(-1, *metrics.shape[2:]))
+        score = self._walk(x, np.where(known, np.arange(known.shape[1]), -1))
+        return score.reshape(*metrics.shape[:2], -1)
+
+    def _collect(self, metrics: Floats, x: Singles, known: Bools, fresh: Bools) -> None:
         """Take healthy scrapes of runs that still warm up, after they were scored; fit the runs that are complete."""
         wanted = fresh & (self._taken < self.warmup_steps)
         if not wanted.any():
             return
         system = metrics[:, -1]
         broken = (system[:, Metric.P95_S] > self._slo[0]) | (system[:, Metric.ERROR_RATE] > self._slo[1])
-        runs = np.flatnonzero(wanted & ~broken & self._known.any(-1))
-        self._samples[runs, :, self._taken[runs]] = self._x[runs]
+        runs = np.flatnonzero(wanted & ~broken & known.any(-1))
+        self._samples[runs, :, self._taken[runs]] = x[runs]
         self._taken[runs] += 1
         ready = runs[self._taken[runs] == self.warmup_steps]
         if ready.size:
@@ -304,58 +231,38 @@ class IsolationForestDetector(ScoringDetector):
         forest.nodes.reshape(-1, nodes.shape[1])[which.ravel()] = nodes
         self._which[runs] = which
 
-    def state(self) -> dict[str, Any]:
-        """Return everything learned, JSON-able: scales, threshold, medians, and the pooled forests (zlib, base64)."""
-        state = super().state()
-        state["options"] = {
-            "mode": self.mode,
-            "n_trees": self.n_trees,
-            "max_samples": self.max_samples,
-            "warmup_steps": self.warmup_steps,
+    def _learned(self) -> dict[str, Any]:
+        """Return the options, and the pooled forests (zlib, base64)."""
+        learned: dict[str, Any] = {
+            "options": {
+                "mode": self.mode,
+                "n_trees": self.n_trees,
+                "max_samples": self.max_samples,
+                "warmup_steps": self.warmup_steps,
+            }
         }
-        state["fill"] = self._fill.tolist()
-        state["worst"] = self._worst.tolist()
-        state["curve"] = self._curve.tolist()
-        state["span"] = self._span.tolist()
         if self._forest is not None:
             forest = self._forest
-            state["forest"] = {
+            learned["forest"] = {
                 "base": forest.base.tolist(),
                 "depth": forest.depth,
                 "n_samples": forest.n_samples,
                 "nodes": base64.b64encode(zlib.compress(forest.nodes.tobytes())).decode("ascii"),
             }
-        return state
+        return learned
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Restore what ``state`` returned.
-
-        Raises
-        ------
-        InputError
-            If it is not this detector's, or damaged.
-        """
-        self._check_name(state)
+    def _restore(self, learned: dict[str, Any], n_services: int) -> None:
+        self._choose(**learned["options"])
+        self._forest = None
+        if self.mode == "own":
+            return
+        saved = learned["forest"]
         try:
-            fresh = IsolationForestDetector(rule=self.rule, **state["options"])
-            ScoringDetector.load(fresh, state)
-            fresh._fill = np.array(state["fill"], np.float32)
-            fresh._worst = np.array(state["worst"], np.float32)
-            fresh._curve, fresh._span = np.array(state["curve"], np.float64), np.array(state["span"], np.float64)
-            parts = (fresh._fill, fresh._worst, fresh._curve, fresh._span)
-            n_services, n_features = len(fresh._services), len(FEATURES)
-            shapes = [(n_services, n_features), (n_services,), (n_services, n_features, 3), (n_services, 2)]
-            fits = [part.shape for part in parts] == shapes and all(bool(np.isfinite(part).all()) for part in parts)
-            if fresh.mode == "pooled":
-                saved = state["forest"]
-                nodes = np.frombuffer(zlib.decompress(base64.b64decode(saved["nodes"])), NODE).copy()
-                base = np.array(saved["base"], np.int64)
-                fresh._forest = Forest(nodes, base, fresh.n_trees, int(saved["depth"]), int(saved["n_samples"]))
-                fits = fits and base.shape == (len(fresh._services),)
-        except (KeyError, TypeError, ValueError, binascii.Error, zlib.error) as error:
-            raise InputError(f"detector state: missing or wrong entry ({error})") from None
-        if not fits:
-            raise InputError("detector state: medians, load curves or forests do not fit the services")
-        if fresh._forest is not None:
-            check_nodes(fresh._forest, len(FEATURES))
-        self.__dict__.update(fresh.__dict__)
+            nodes = np.frombuffer(zlib.decompress(base64.b64decode(saved["nodes"])), NODE).copy()
+        except (binascii.Error, zlib.error) as error:
+            raise ValueError(error) from None
+        base = np.array(saved["base"], np.int64)
+        if base.shape != (n_services,):
+            raise InputError("detector state: the forests do not fit the services")
+        self._forest = Forest(nodes, base, self.n_trees, int(saved["depth"]), int(saved["n_samples"]))
+        check_nodes(self._forest, MAX_FEATURES)

@@ -25,6 +25,8 @@ class ScoreRank(ABC):
     is the workload. Confidence is the suspect's share of all scores, plus a constant so that weak evidence stays weak.
     """
 
+    #: What belongs to single runs.
+    PER_RUN = ("_usual",)
     name: ClassVar[str]
     #: Parts of the evidence in words, for the rationale.
     parts: ClassVar[tuple[str, ...]]

@@ -57,6 +57,9 @@ class Usual:
         How many runs.
     """
 
+    #: What belongs to single runs.
+    PER_RUN = ("_kept", "_median", "_iqr", "_per_request_s")
+
     def __init__(self, topology: Topology, n_runs: int) -> None:
         self._kept = np.full(n_runs, -1, np.int64)
         self._shape = (n_runs, topology.n_services + 1)

@@ -45,6 +45,13 @@ class ActionType:
     values: Values | None = None
     setting: str = ""  #: what it sets to its amount; choosing what is set already makes no sense
     amount: float = 0.0  #: of a kind without values
+    undoes: str = ""  #: the kind that it does nothing but undo
+
+    def is_undoing(self, amount: float) -> bool:
+        """Return whether an action of this kind and amount does nothing but put back what another one set."""
+        if self.code == ActionCode.LIMIT_TRAFFIC:
+            return amount == 1.0
+        return bool(self.undoes) or (bool(self.setting) and amount == NEUTRAL_SETTING[self.setting])
 
     def is_disruptive(self, amount: float) -> bool:
         """Return whether an action of this kind and amount can hurt users by itself."""
@@ -105,6 +112,7 @@ ACTIONS: Mapping[str, ActionType] = {
         ActionAim.REPLICA,
         "quarantine",
         disruptive=False,
+        undoes="quarantine",
     ),
     "rollback": ActionType(
         ActionCode.ROLLBACK,
@@ -139,6 +147,7 @@ ACTIONS: Mapping[str, ActionType] = {
         "open_breaker",
         disruptive=False,
         setting="shut_off",
+        undoes="open_breaker",
     ),
     "resize_pool": ActionType(
         ActionCode.RESIZE_POOL,

@@ -56,6 +56,8 @@ def incident_of(case: Case) -> Incident:
     topology = Topology(
         services=case.services,
         calls=case.calls,
+        optional=np.zeros_like(case.calls),
+        required=case.calls,
         entry=case.entry,
         caches=np.zeros(n, np.bool_),
         p95_slo_s=_SLO_FACTOR * p95 if p95 > 0 else 1.0,
