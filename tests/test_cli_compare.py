@@ -3,10 +3,14 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import polars as pl
 import pytest
 
+from agent.evaluation.contest import learns, needs_state
+from agent.policies.noop import NoopPolicy
+from agent.registry import POLICIES, Entry
 from simcore.telemetry.writers import read_metadata, read_table
 from tests.conftest import Invoke
 
@@ -83,6 +87,23 @@ def test_policies_are_tested_on_faults_that_they_never_met(tiny: str, invoke: In
     assert refused.code == 2
     assert "--fault sets the faults" in refused.err
     assert "needs a policy that is trained here" in refused.err
+
+
+class Taught(NoopPolicy):
+    """A policy that playing teaches nothing."""
+
+    name: ClassVar[str] = "taught"
+    from_forks: ClassVar[bool] = True
+
+
+def test_a_policy_that_learns_from_forks_must_bring_its_state(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(POLICIES, "taught", Entry(__name__, "Taught", "for this test"))
+    assert needs_state("taught")
+    assert not learns("taught")
+    for command, option in (("compare", "--policies"), ("isolate", "--policy"), ("ope", "--policies")):
+        result = invoke(command, option, "taught")
+        assert result.code == 2
+        assert "policy taught learns from forks: train it" in result.err
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs the extra 'pictures'")

@@ -1,6 +1,6 @@
 """Plays several agents, frozen, on the same runs: the noop twin first, then everybody, then the trigger once more."""
 
-__all__ = ["Contestant", "Plan", "contestants", "frozen", "hold", "learns", "train"]
+__all__ = ["Contestant", "Plan", "contestants", "frozen", "hold", "learns", "needs_state", "train"]
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -46,8 +46,13 @@ class Contestant:
 
 
 def learns(name: str) -> bool:
-    """Return whether a registered policy changes with experience."""
-    return not isinstance(make_policy(name), FixedPolicy)
+    """Return whether a registered policy changes by playing."""
+    return not isinstance(make_policy(name), FixedPolicy) and not needs_state(name)
+
+
+def needs_state(name: str) -> bool:
+    """Return whether a registered policy is of no use without a state, which playing does not give it."""
+    return bool(getattr(make_policy(name), "from_forks", False))
 
 
 def train(
