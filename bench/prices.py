@@ -1,7 +1,7 @@
 """What things cost in the batch engine: CPU time of one more step, message, draw or gate in a request.
 
-``python -m bench.prices`` prints the table in ``docs/explanation/performance.md``. Each price is a difference between two
-scenarios that differ in one thing only, divided by how often it happened; times are minima of interleaved rounds.
+``python -m bench.prices`` prints the table in ``docs/explanation/performance.md``. Each price is a difference between
+two scenarios that differ in one thing only, divided by how often it happened; times are minima of interleaved rounds.
 """
 
 __all__ = ["PRICES", "Price", "measured", "table"]

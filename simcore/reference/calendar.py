@@ -34,7 +34,15 @@ class Signal(Event):
     """An event that happens where it succeeds: whoever waits for it goes on at once."""
 
     def succeed(self, value: Any = None) -> "Signal":
-        """Let it happen; the last thing that a callback does."""
+        """Let it happen; the last thing that a callback does.
+
+        Raises
+        ------
+        RuntimeError
+            If it has happened already.
+        """
+        if self.callbacks is None:
+            raise RuntimeError(f"{self} has already happened")
         self._ok, self._value = True, value
         _fire(self)
         return self
