@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from agent.api import Detector
 from agent.evaluation.detection import intervals, poisson_bounds
-from agent.evaluation.summary import quantile_of
+from agent.evaluation.statistics import quantile_of
 from agent.evaluation.training import trained_detector
 from simcore.env import Episodes
 from simcore.model.inputs import Run, make_run
