@@ -20,7 +20,7 @@ from simcore.errors import InputError
 from simcore.windows import Metric
 from tests.agent_world import API, DB, TOPOLOGY, healthy, keys, observe
 
-ALONE = Topology(("m",), np.zeros((1, 1), np.bool_), 0, np.zeros(1, np.bool_), 1.0, 1.0, 60.0, 1.0)
+ALONE = Topology(("m",), *(np.zeros((1, 1), np.bool_) for _ in range(3)), 0, np.zeros(1, np.bool_), 1.0, 1.0, 60.0, 1.0)
 
 
 def quiet(n: int, channels: int = 3, seed: int = 0) -> np.ndarray:
