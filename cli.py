@@ -42,10 +42,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, evaluate, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, train, detect, rca, scenario,
-    faults,
-    actions,
-    validate,
+    run, evaluate, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, scenario,
+    faults, actions, validate,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -77,6 +77,9 @@ POLICIES: dict[str, Entry] = {
     ),
     "expert": Entry("agent.policies.expert", "Expert", "knows the fault, and takes what mends it; a yardstick"),
     "lin_ucb": Entry("agent.policies.lin_ucb", "LinUcbPolicy", "LinUCB on numbers that describe the incident"),
+    "learned": Entry(
+        "agent.policies.learned", "LearnedPolicy", "was taught what actions gain, see mendsim train policy"
+    ),
     "noop": Entry("agent.policies.noop", "NoopPolicy", "never acts"),
     "oracle_clairvoyant": Entry(
         "agent.policies.fork_oracle", "ClairvoyantOracle", "tries every action on a fork of the run itself (reference)"

@@ -7,7 +7,8 @@ import pytest
 from agent.api import AgentTrace, Detector, Policy
 from agent.evaluation.study import Study, play_round
 from agent.evaluation.training import trained_detector
-from agent.registry import make_policy
+from agent.evaluation.watch import watch
+from agent.registry import DETECTORS, make_policy
 from bench.conftest import Holds, Timed
 from bench.measure import best_of
 from bench.workloads import closed_loop
@@ -18,6 +19,9 @@ _N_RUNS = 50
 _STEPS, _SHORT_STEPS = 120, 48
 #: What an agent that only thinks must leave of the speed without one.
 _SHARE = 0.7
+
+#: What a detector may take on top of the simulation's own time.
+_DETECTOR_COST = 0.3
 
 Round = tuple[Episodes, AgentTrace | None]
 
@@ -70,3 +74,17 @@ def test_an_agent_that_thinks_leaves_most_of_the_speed(holds: Holds) -> None:
     assert last["no agent"][0].metrics.tobytes() == last["shadow"][0].metrics.tobytes()
     share = best["no agent"] / best["shadow"]
     holds("three_tier, requests per CPU-second, shadow mode over no agent", share, at_least=_SHARE)
+
+
+@pytest.mark.guard
+def test_no_detector_takes_a_third_of_the_time_that_the_simulation_takes(holds: Holds) -> None:
+    scenario = closed_loop(n_runs=_N_RUNS, steps=_SHORT_STEPS, shadow=True).scenario
+    cost = dict.fromkeys(DETECTORS, float("inf"))
+    for _ in range(2):  # the first one may load kernels
+        found = watch(scenario, list(DETECTORS), seed=1, episodes=16, clean=4, threads=1)
+        assert found.runs == 20
+        for row in found.rows:
+            assert row.hours > 0
+            cost[row.detector] = min(cost[row.detector], row.cost)
+    for name, share in cost.items():
+        holds(f"three_tier, CPU time of detector {name} over that of the simulation", share, at_most=_DETECTOR_COST)

@@ -14,6 +14,7 @@ from agent.api import AgentTrace, ConsultsRollouts, Decision, Detection, Situati
 from agent.forking import forked
 from agent.registry import DETECTORS, DIAGNOSERS, POLICIES, make_detector, make_diagnoser, make_policy
 from simcore.errors import InputError, RegistryError
+from simcore.streams import run_key
 from simcore.windows import Metric
 from tests.agent_world import (
     API,
@@ -160,6 +161,14 @@ def test_a_detector_survives_being_saved_and_loaded(detector: Any) -> None:
     for name in ("alarm", "overall", "score", "excess"):
         np.testing.assert_array_equal(stacked(one, name), stacked(other, name))
     assert json.dumps(copied.state()) == json.dumps(detector.state())
+
+
+def test_a_replay_scores_as_if_the_runs_were_met_live(detector: Any) -> None:
+    metrics = troubled()
+    replayed = detector.replay(metrics, TOPOLOGY, seed=3)
+    detector.start(TOPOLOGY, np.array([run_key(3, "test", run, 5) for run in range(N_RUNS)], np.uint64))
+    live = stacked([detector.update(observe(metrics, t + 2)) for t in range(metrics.shape[1])], "score")
+    np.testing.assert_array_equal(replayed, live)
 
 
 def test_a_detector_refuses_the_state_of_another(detector: Any) -> None:

@@ -1,4 +1,4 @@
-"""``mendsim detect``: detectors on recorded machines."""
+"""``mendsim detect``: detectors on recorded machines, and side by side on simulated runs."""
 
 __all__ = ["detect"]
 
@@ -15,7 +15,9 @@ from agent.commands.base import Command, Group, option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.commands.setup import Mistakes
     from agent.evaluation.realdata.detection import Judged, Mean
+    from agent.evaluation.watch import Watched
 
 
 @click.group(cls=Group, short_help="Detectors: how good they are, on recordings and in the simulator.")
@@ -87,22 +89,14 @@ def _checked(options: dict[str, Any]) -> "tuple[list[Path], list[str]]":
     from agent.commands.setup import Mistakes
     from agent.evaluation.realdata.detection import recorded_detector
     from agent.evaluation.realdata.series import find_files, load_series
-    from agent.registry import DETECTORS
-    from simcore.errors import suggest
 
     mistakes, files = Mistakes(), []
     with mistakes.collect():
         files = find_files(options["paths"])
-    names = [name.strip() for name in options["names"].split(",")]
-    for name in dict.fromkeys(names):
-        if name not in DETECTORS:
-            known = ", ".join(DETECTORS)
-            mistakes.lines.append(f"--detector must be one of {known}, got '{name}'{suggest(name, DETECTORS)}")
-            continue
+    names = _detectors(options["names"], mistakes)
+    for name in names:
         with mistakes.collect():
             recorded_detector(name)
-    if len(set(names)) < len(names):
-        mistakes.lines.append(f"--detector names something twice: {', '.join(names)}")
     for path in files:
         with mistakes.collect():
             load_series(path, train_share=options["train_share"], step_s=options["step_s"])
@@ -116,6 +110,21 @@ def _checked(options: dict[str, Any]) -> "tuple[list[Path], list[str]]":
             mistakes.lines.append(f"--out: {target} exists; use --force to replace it")
     mistakes.report()
     return files, names
+
+
+def _detectors(text: str, mistakes: "Mistakes") -> list[str]:
+    """Return the detectors named that there are; note the others."""
+    from agent.registry import DETECTORS
+    from simcore.errors import suggest
+
+    names = [name.strip() for name in text.split(",")]
+    for name in dict.fromkeys(names):
+        if name not in DETECTORS:
+            known = ", ".join(DETECTORS)
+            mistakes.lines.append(f"--detector must be one of {known}, got '{name}'{suggest(name, DETECTORS)}")
+    if len(set(names)) < len(names):
+        mistakes.lines.append(f"--detector names something twice: {', '.join(names)}")
+    return [name for name in dict.fromkeys(names) if name in DETECTORS]
 
 
 def _write(path: str, judged: "Sequence[Judged]") -> None:
@@ -157,3 +166,87 @@ def _text(judged: "Sequence[Judged]", over: "Sequence[Mean]") -> str:
         if mean.machines > 1:
             rows.append([mean.detector, f"mean of {mean.machines}", *_cells(dataclasses.asdict(mean))])
     return grid(["detector", "machine", *_HEADS], rows)
+
+
+@detect.command(cls=Command, short_help="Detectors on the same simulated runs.")
+@option("--scenario", default="three_tier", metavar="NAME|FILE", help="What is simulated.")
+@option("--steps", type=click.IntRange(1, 100_000), metavar="N", help="Control steps; else the scenario's.")
+@option(
+    "--detector", "names", default="isolation_forest,ensemble", metavar="NAME,NAME", help="The first is the measure."
+)
+@option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs they learn from.")
+@option("--episodes", type=click.IntRange(1), metavar="N", default=100, help="Runs with faults drawn from the mix.")
+@option("--clean", type=click.IntRange(1), metavar="N", default=50, help="Runs without a fault, for false alarms.")
+@option("--seed", type=click.IntRange(0), metavar="N", default=1, help="Every draw follows from it.")
+@option("--threads", type=click.IntRange(1, 100_000), metavar="N", help="Else one per core; no matter to the results.")
+@option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
+@option("--quiet", is_flag=True, show_default=False, help="Nothing on stderr but errors.")
+def watch(**options: Any) -> int:
+    """Let detectors watch the same runs, in which nobody acts.
+
+    All are fitted and calibrated to the same rate of false alarms on runs of their own. Recall and TTD are of the
+    faults that open an incident; the gap is the mean TTD less that of the first detector, run by run, with a 95 %
+    interval; false alarms are per hour of runs without a fault, with exact Poisson bounds; cost is CPU time as a share
+    of the simulation's own.
+    """
+    from agent.commands.progress import Compiling, Progress
+    from agent.commands.setup import Mistakes
+    from agent.evaluation.study import with_steps
+    from agent.evaluation.watch import watch as look
+    from simcore.model.loader import load_scenario
+
+    mistakes, scenario = Mistakes(), None
+    names = _detectors(options["names"], mistakes)
+    with mistakes.collect():
+        scenario = load_scenario(options["scenario"])
+        scenario = with_steps(scenario, options["steps"] or scenario.timing.steps)
+    mistakes.report()
+    assert scenario is not None
+    quiet, total = options["quiet"], options["episodes"] + options["clean"]
+    with Compiling(quiet=quiet), Progress(total, quiet=quiet) as progress:
+        found = look(
+            scenario,
+            names,
+            seed=options["seed"],
+            episodes=options["episodes"],
+            clean=options["clean"],
+            detector_seed=options["detector_seed"],
+            threads=options["threads"],
+            on_progress=progress.show,
+        )
+    if options["as_json"]:
+        told = {"scenario": scenario.name, "scenario_hash": scenario.digest, "seed": options["seed"]}
+        rows = [dataclasses.asdict(row) for row in found.rows]
+        told |= {"runs": found.runs, "interrupted": found.interrupted, "detectors": rows}
+        click.echo(json.dumps(told, indent=2, allow_nan=False))
+    elif found.rows:
+        click.echo(_watched(found.rows))
+    if found.interrupted:
+        click.echo(f"interrupted after {found.runs} of {total} runs", err=True)
+    return int(found.interrupted)
+
+
+_WATCHED = ("precision", "recall", "F1", "recall all", "TTD s", "TTD p90", "gap s", "95 % interval", "f.alarms/h",
+            "95 % bounds", "cost")  # fmt: skip
+
+
+def _watched(rows: "Sequence[Watched]") -> str:
+    from agent.evaluation.render import grid
+
+    def cell(value: float | None, places: int = 2) -> str:
+        return "-" if value is None else f"{value:.{places}f}"
+
+    lines = [
+        [
+            row.detector,
+            *map(cell, (row.precision, row.recall, row.f1, row.recall_all)),
+            *(cell(value, 0) for value in (row.ttd_median_s, row.ttd_p90_s)),
+            cell(row.gap_s, 1),
+            "-" if row.gap_low_s is None else f"[{row.gap_low_s:.1f}, {row.gap_high_s:.1f}]",
+            cell(row.false_per_h),
+            "-" if row.false_low_per_h is None else f"[{row.false_low_per_h:.2f}, {row.false_high_per_h:.2f}]",
+            f"{row.cost:.1%}",
+        ]
+        for row in rows
+    ]
+    return grid(["detector", *_WATCHED], lines)

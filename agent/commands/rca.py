@@ -84,6 +84,12 @@ def evaluate(**options: Any) -> None:
     "--diagnoser-in", metavar="FILE", help="Learned state of one of them (JSON), as mendsim train diagnoser writes."
 )
 @fault_options()
+@option(
+    "--truth",
+    type=click.Choice(["injected", "trigger", "sustaining"]),
+    default="injected",
+    help="Held against: where the fault was put, or a cause found by ablation.",
+)
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def simulate(**options: Any) -> None:
     """Judge diagnosers on simulated incidents, all on the same runs: AC@1 by fault, and what they cost.
@@ -113,12 +119,14 @@ def simulate(**options: Any) -> None:
             engine=options["engine"],
             threads=options["threads"],
             states=states,
+            truth=options["truth"],
             on_progress=progress.show,
         )
     table = by_fault(outcome.episodes)
     cost = {name: outcome.cpu_s[name] / max(outcome.simulation_cpu_s, 1e-9) for name in names}
     if options["as_json"]:
         facts = {"scenario": study.scenario.name, "scenario_hash": study.scenario.digest, "seed": study.seed}
+        facts["truth"] = options["truth"]
         found = {"ac1": table.to_dicts(), "cost": cost, "episodes": study.episodes, "split": study.split}
         click.echo(json.dumps(facts | found, indent=2, allow_nan=False))
         return

@@ -6,6 +6,7 @@ import click
 
 from agent.commands.base import Group
 from agent.commands.train_diagnoser import diagnoser
+from agent.commands.train_policy import policy
 
 
 @click.group(cls=Group, short_help="Teach parts of an agent on simulated incidents.")
@@ -14,3 +15,4 @@ def train() -> None:
 
 
 train.add_command(diagnoser)
+train.add_command(policy)
