@@ -9,12 +9,21 @@ import os
 
 import click
 
+from agent.commands.abstain import abstain
 from agent.commands.base import Group
 from agent.commands.catalogue import actions, faults
+from agent.commands.compare import compare
+from agent.commands.counterfactual import counterfactual
 from agent.commands.detect import detect
 from agent.commands.eval import evaluate
+from agent.commands.explain import explain
+from agent.commands.isolate import isolate
+from agent.commands.map import optimal_map
+from agent.commands.ope import ope
+from agent.commands.rca import rca
 from agent.commands.run import run
 from agent.commands.scenario import scenario
+from agent.commands.train import train
 from agent.commands.validate import validate
 from simcore import __version__
 from simcore.errors import InputError, SimError
@@ -32,7 +41,10 @@ def cli() -> None:
     """
 
 
-for _command in (run, evaluate, scenario, faults, actions, validate, detect):
+for _command in (
+    run, evaluate, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, scenario,
+    faults, actions, validate,
+):  # fmt: skip
     cli.add_command(_command)
 
 

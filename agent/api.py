@@ -6,18 +6,20 @@ The order within a step is observe -> detect -> diagnose -> decide -> act; learn
 
 __all__ = [
     "AMPLIFICATION_BANDS", "BROKEN", "FEATURES", "LOAD_BANDS", "PATTERNS",
-    "ActionTable", "AgentTrace", "Choices", "Decision", "Detection", "Detector", "Diagnoser", "Diagnosis",
-    "History", "Keys", "Observation", "Policy", "Signature", "Situation", "Topology",
+    "ActionTable", "AgentTrace", "Choices", "ConsultsRollouts", "Decision", "Detection", "Detector", "Diagnoser",
+    "Diagnosis", "History", "Informed", "Keys", "Observation", "Policy", "Rollouts", "Signature", "Situation",
+    "Topology",
 ]  # fmt: skip
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.history import History
+from simcore.env import Episodes
 from simcore.observation import ActionTable, Observation, Topology
 from simcore.windows import Metric
 
@@ -37,7 +39,8 @@ LOAD_BANDS = (0.85, 1.15)
 AMPLIFICATION_BANDS = (1.05, 1.5)
 #: What the target of a decision looks like, most telling first (``agent.policies.signature``).
 PATTERNS = (
-    "poison", "change", "skew", "short", "flapping", "memory", "cpu", "errors", "cold", "surge", "latency", "nothing",
+    "cold", "poison", "hot", "spared", "change", "skew", "short", "flapping", "memory", "storm", "overload", "cpu",
+    "stuck", "backlog", "pool", "cut", "errors", "latency", "surge", "nothing",
 )  # fmt: skip
 
 
@@ -62,6 +65,7 @@ class Diagnosis:
     confidence: Floats  #: (row,) in [0, 1]
     ranked: Ints  #: (row, service) services, most suspect first
     explain: Callable[[int], str]  #: rationale of a row in words; built only when called
+    blame: Floats | None = None  #: (row, service) what the ranking goes by, equal where it ties; None: no ties
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ class Choices:
     propensity: Floats  #: (row,) probability with which this policy takes this action in this situation
     score: Floats  #: (row,) what the policy expects of it, nan if it has no such number
     explain: Callable[[int], str]  #: reason of a row in words
+    context: Floats | None = None  #: (row, feature) what a learner wants to have back with the reward
 
 
 @dataclass(slots=True)
@@ -129,6 +134,7 @@ class Decision:
     explain: Callable[[], str] = field(repr=False, compare=False)  #: the rationale, built when asked for
     closed: int = -1  #: step at whose edge it was judged, -1: the episode ended before
     reward: float = float("nan")  #: in [0, 1], see ``agent.loop.reward``
+    context: tuple[float, ...] = field(default=(), repr=False)  #: of the policy's ``Choices``
 
     @property
     def rationale(self) -> str:
@@ -202,6 +208,33 @@ class Diagnoser(Protocol):
         """Diagnose the given runs of the batch, and no others."""
 
 
+class Rollouts(Protocol):
+    """What would become of the runs of a batch at the present edge, if an action were taken."""
+
+    def values(self, runs: Ints, allowed: Bools, futures: Sequence[int]) -> Floats:
+        """Return (row, action, future) the change of J over the horizon, nan where an action is not allowed.
+
+        Parameters
+        ----------
+        runs
+            (row,) positions of runs in the batch.
+        allowed
+            (row, action) what to try; legal.
+        futures
+            Numbers of re-keyed futures; -1 is the run's own.
+        """
+
+
+@runtime_checkable
+class ConsultsRollouts(Protocol):
+    """A policy that looks ahead; the loop hands it the means when a batch begins."""
+
+    name: ClassVar[str]
+
+    def consult(self, rollouts: Rollouts) -> None:
+        """Use these for the batch that has just begun."""
+
+
 class Policy(Protocol):
     """Chooses actions, and learns from their rewards between rounds."""
 
@@ -230,3 +263,14 @@ class Policy(Protocol):
         InputError
             If the state is not this policy's, or damaged.
         """
+
+
+@runtime_checkable
+class Informed(Protocol):
+    """A part that knows the truth, such as an expert or an oracle: what a real agent could not be.
+
+    Without having been informed it keeps to the contract of its kind all the same, and knows of no fault.
+    """
+
+    def inform(self, episodes: Episodes) -> None:
+        """Take the episodes of a batch, at edge 0 and before ``start``; they are looked at, never changed."""

@@ -1,7 +1,9 @@
 """The control loop: observe -> detect -> diagnose -> decide -> act, for a batch of runs in lockstep."""
 
-__all__ = ["Agent", "AgentStep", "play", "reward"]
+__all__ = ["Agent", "AgentStep", "begin", "play", "reward"]
 
+import copy
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -10,16 +12,32 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from agent.api import AgentTrace, Choices, Decision, Detection, Detector, Diagnoser, Diagnosis, Keys, Policy, Situation
+from agent.api import (
+    AgentTrace,
+    Choices,
+    ConsultsRollouts,
+    Decision,
+    Detection,
+    Detector,
+    Diagnoser,
+    Diagnosis,
+    Informed,
+    Keys,
+    Policy,
+    Situation,
+)
+from agent.forking import forked
 from agent.history import History
 from agent.keys import subkeys
 from agent.policies.guardrails import Guardrails, Limits
-from agent.policies.signature import admitted_errors, signatures
+from agent.policies.signature import signatures
+from agent.rollouts import Tryouts
+from agent.symptoms import severity_of
 from simcore.env import Episodes
 from simcore.env.episodes import UNHEALTHY_PENALTY
+from simcore.errors import InputError
 from simcore.observation import ActionTable, Observation, Topology
 from simcore.streams import run_key
-from simcore.windows import Metric
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -31,12 +49,15 @@ WAIT_S = 30.0
 RENEW_STEPS = 3
 #: Quiet time after which an incident is over for the agent, seconds; FIELD's healthy stretch.
 OVER_S = 60.0
-#: Time within the SLO after which a limit on the traffic is lifted by one step, seconds.
-LIFT_S = 20.0
 #: The action helped if the symptoms are now below this share of what they were.
 HELPED = 0.6
 #: Excess anomaly score from which another service may be acted on in the suspect's place.
 STRANGE = 0.5
+
+#: Arrays of an ``Agent`` whose first axis is the run.
+_OF_RUNS = (
+    "_keys", "_calm", "_well", "_due", "_before", "_count", "_diagnosed", "_suspect", "_confidence", "_ranked",
+)  # fmt: skip
 
 _POLICY_STREAM = 5
 _DECISION = 3 << 20
@@ -56,26 +77,14 @@ class AgentStep:
     opened: dict[int, Decision] = field(default_factory=dict)  #: decisions taken at this step, by position of the run
 
 
-def _severity(system: Floats, topology: Topology) -> Floats:
-    """Return (run,) the system's worst symptom in (run, metric) as a multiple of its limit; 1 breaks the SLO.
-
-    Traffic without any good answer has no quantile; it counts as all requests bad.
-    """
-    late = system[:, Metric.P95_S] / topology.p95_slo_s
-    bad = admitted_errors(system) / topology.bad_frac_slo
-    worst = np.fmax(late, bad)
-    silent = (system[:, Metric.REQUEST_RATE_RPS] > 0) & ~(system[:, Metric.OK] > 0)
-    return np.where(silent, np.fmax(worst, 1.0 / topology.bad_frac_slo), np.where(np.isnan(worst), 0.0, worst))
-
-
 class Agent:
     """A detector, a diagnoser and a policy, and what they need to work together on a batch of runs.
 
     A decision opens when an alarm is open, or the SLO was broken in two of the last three scrapes, and no decision is
     under way. It is judged after the action's delay and settle time (``WAIT_S`` for noop); if the run is still
-    triggered then, the next decision opens at that step. When the SLO has held for ``LIFT_S`` (shed requests apart) a
-    limit on the traffic is lifted by one step, without a decision. After ``OVER_S`` of quiet the incident is over and
-    what did not help is forgotten.
+    triggered then, the next decision opens at that step. When the SLO has held for a while (shed requests apart) the
+    guardrails undo one of the things that were set and must not stay, without a decision. After ``OVER_S`` of quiet
+    the incident is over and what did not help is forgotten.
     """
 
     def __init__(
@@ -104,9 +113,7 @@ class Agent:
         self.policy.start(topology, actions)
         self._history = History(topology, n)
         self._guard = Guardrails(actions, n_services, n, topology.step_s, self.limits)
-        self._steps = {
-            name: max(1, math.ceil(s / topology.step_s - 1e-9)) for name, s in (("over", OVER_S), ("lift", LIFT_S))
-        }
+        self._over = max(1, math.ceil(OVER_S / topology.step_s - 1e-9))
         taken = np.where(
             np.arange(len(actions)) == 0, np.maximum(WAIT_S, actions.settle_s), actions.delay_s + actions.settle_s
         )
@@ -125,16 +132,61 @@ class Agent:
         self._explain: dict[int, Callable[[], str]] = {}
         self.decisions: list[Decision] = []
 
-    def step(self, observation: Observation) -> AgentStep:
+    @property
+    def n_runs(self) -> int:
+        """How many runs the batch has."""
+        return int(self._keys.size)
+
+    def fork(self, rows: Ints, policy: Policy | None = None) -> "Agent":
+        """Return an independent agent that goes on with the runs ``rows`` (row,), repeats allowed.
+
+        What was learned is shared. The runs of the fork are numbered by their positions.
+
+        Parameters
+        ----------
+        rows
+            Positions of the runs.
+        policy
+            Decides from now on; by default the one that did so far.
+        """
+        twin = copy.copy(self)
+        for name in ("detector", "diagnoser", "policy", "_history", "_guard"):
+            setattr(twin, name, forked(getattr(self, name), rows))
+        for name in _OF_RUNS:
+            setattr(twin, name, getattr(self, name)[rows])
+        if policy is not None:
+            twin.policy = copy.copy(policy)
+            twin.policy.start(self._topology, self._actions)
+        twin._broken = self._broken[:, rows]
+        twin._numbers = np.arange(rows.size)
+        twin._explain = {i: self._explain[row] for i, row in enumerate(rows.tolist()) if row in self._explain}
+        twin._current, twin.decisions = {}, []
+        taken: dict[int, list[Decision]] = {}
+        for decision in self.decisions:
+            taken.setdefault(decision.run, []).append(decision)
+        for i, row in enumerate(rows.tolist()):
+            for decision in taken.get(int(self._numbers[row]), ()):
+                own = dataclasses.replace(decision, run=i)
+                twin.decisions.append(own)
+                if self._current.get(row) is decision:
+                    twin._current[i] = own
+        return twin
+
+    def step(self, observation: Observation, forced: Ints | None = None) -> AgentStep:
         """Take in an observation and choose an action for every run.
 
         Parameters
         ----------
         observation
             Of the batch, steps in order; not modified.
+        forced
+            (run,) legal actions to take whatever the policy says, -1: the agent's own choice. One that the agent
+            would not have thought of now opens a decision that takes the place of the one under way.
         """
+        if forced is None:
+            forced = np.full(observation.fresh.size, -1, np.int64)
         detection = self.detector.update(observation)
-        severity = _severity(observation.metrics[:, -1], self._topology)
+        severity = severity_of(observation.metrics[:, -1], self._topology)
         fresh = observation.fresh
         self._broken = np.where(fresh, np.stack([severity > 1.0, self._broken[0], self._broken[1]]), self._broken)
         triggered = detection.alarm | (self._broken.sum(0) >= 2)
@@ -143,12 +195,19 @@ class Agent:
         self._well = np.where(severity > 1.0, 0, self._well + 1)
         self._judge(observation.step, triggered, severity)
         wanting = triggered & (self._due < 0)
+        lifts = self._lifts(observation)
+        lifting = (lifts > 0) & (forced == lifts)
+        forced = np.where(lifting, 0, forced)
+        meddled = (forced > 0) & ~wanting
+        for run in np.flatnonzero(meddled & (self._due >= 0)):
+            del self._current[int(run)]
+        wanting |= meddled
         renewing = wanting | (triggered & (observation.step - self._diagnosed >= RENEW_STEPS))
         choice = np.zeros(triggered.size, np.int64)
         opened: dict[int, Decision] = {}
         if renewing.any():
-            opened = self._diagnose_and_decide(observation, detection, renewing, wanting, severity, choice)
-        self._lift(observation, choice)
+            opened = self._diagnose_and_decide(observation, detection, renewing, wanting, severity, forced, choice)
+        self._lift(observation.step, np.where((choice == 0) & ((forced < 0) | lifting), lifts, 0), choice)
         return AgentStep(
             detection, triggered, choice, self._suspect, self._confidence, self._ranked, self._say, opened
         )  # fmt: skip
@@ -161,7 +220,7 @@ class Agent:
             helped = not triggered[run] or severity[run] < HELPED * self._before[run]
             self._guard.judged(step, int(run), decision.action, decision.target, bool(helped))
             self._due[run] = -1
-        over = np.flatnonzero(self._calm == self._steps["over"])
+        over = np.flatnonzero(self._calm == self._over)
         if over.size:
             self._guard.forget(over)
         stale = np.flatnonzero((self._calm == 1) & ~np.isnan(self._confidence))
@@ -170,6 +229,24 @@ class Agent:
             self._diagnosed[stale] = step - RENEW_STEPS
             for run in stale:
                 self._explain.pop(int(run), None)
+
+    def carry_on(self, fork: Episodes, rows: Ints, action: Ints, until: int) -> None:
+        """Take actions in a fork of the batch at the edge that this agent has not seen yet, and go on by itself.
+
+        What ``agent.rollouts.Then`` is: the agent forks itself, so it may be asked again and again.
+
+        Raises
+        ------
+        InputError
+            If its policy consults rollouts: they would have to be rolled out in their turn.
+        """
+        if isinstance(self.policy, ConsultsRollouts):
+            raise InputError(f"policy {self.policy.name} consults rollouts, so it cannot be what follows in a rollout")
+        twin, forced = self.fork(rows), action
+        while fork.step < until:
+            fork.act(twin.step(fork.observation, forced).choice)
+            fork.advance()
+            forced = np.full(rows.size, -1, np.int64)
 
     def finish(self, step: int) -> None:
         """Close the decisions that fall due exactly at the end; later ones stay open."""
@@ -184,6 +261,7 @@ class Agent:
         renewing: Bools,
         wanting: Bools,
         severity: Floats,
+        forced: Ints,
         choice: Ints,
     ) -> dict[int, Decision]:
         """Diagnose the runs that need it; take the decisions that are open, into ``choice``."""
@@ -214,12 +292,14 @@ class Agent:
             signature=signatures(self._topology, observation, self._history, runs, target, again),
             allowed=self._guard.allowed(observation, runs),
         )
-        return self._decide(situation, severity, choice)
+        return self._decide(situation, severity, forced, choice)
 
-    def _decide(self, situation: Situation, severity: Floats, choice: Ints) -> dict[int, Decision]:
-        """Ask the policy and book what it chose."""
+    def _decide(self, situation: Situation, severity: Floats, forced: Ints, choice: Ints) -> dict[int, Decision]:
+        """Ask the policy and book what it chose, or what it is made to do."""
         runs, step = situation.runs, situation.observation.step
         choices = self.policy.decide(situation)
+        if (forced[runs] >= 0).any():
+            choices = dataclasses.replace(choices, action=np.where(forced[runs] >= 0, forced[runs], choices.action))
         choice[runs] = choices.action
         self._count[runs] += np.uint64(1)
         self._due[runs] = step + self._duration[choices.action]
@@ -239,19 +319,28 @@ class Agent:
                 signature=situation.signature.key(row, self._topology.services),
                 target=int(situation.signature.target[row]),
                 explain=functools.partial(_rationale, choices, situation.diagnosis, row),
+                context=() if choices.context is None else tuple(choices.context[row].tolist()),
             )
             opened[int(run)] = self._current[int(run)] = decision
             self.decisions.append(decision)
         return opened
 
-    def _lift(self, observation: Observation, choice: Ints) -> None:
-        """Admit more traffic, by one step, in runs that keep the SLO and do nothing else at this step."""
-        well = (observation.admitted < 1.0) & (self._well >= self._steps["lift"]) & (choice == 0)
-        runs = np.flatnonzero(well)
+    def _lifts(self, observation: Observation) -> Ints:
+        """Return (run,) the action that undoes something, in runs that keep the SLO; else 0."""
+        lifts, alarmed = np.zeros(observation.fresh.size, np.int64), self._calm == 0
+        self._guard.troubled(observation.step, np.flatnonzero(alarmed))
+        runs = np.flatnonzero(self._well)
+        well_s = self._well[runs].astype(np.float64) * self._topology.step_s
+        lifts[runs] = self._guard.may_lift(observation, runs, well_s, alarmed[runs])
+        return lifts
+
+    def _lift(self, step: int, lifts: Ints, choice: Ints) -> None:
+        """Book what undoes something (run,), 0 for nothing, into ``choice``."""
+        runs = np.flatnonzero(lifts)
         if runs.size:
-            choice[runs] = self._guard.may_lift(observation, runs)
-            self._well[runs[choice[runs] > 0]] = 0
-            self._guard.took(observation.step, runs, choice[runs])
+            choice[runs] = lifts[runs]
+            self._well[runs] = 0
+            self._guard.took(step, runs, lifts[runs])
 
     def _say(self, run: int) -> str:
         return self._explain[run]() if run in self._explain else ""
@@ -308,6 +397,18 @@ def _set_rewards(episodes: Episodes, decisions: list[Decision], position: dict[i
             decision.reward = float(rewards[run])
 
 
+def begin(episodes: Episodes, agent: Agent) -> None:
+    """Make an agent ready for a batch of episodes at edge 0: its parts get the truth or the rollouts they ask for."""
+    for part in (agent.detector, agent.diagnoser, agent.policy):
+        if isinstance(part, Informed):
+            part.inform(episodes)
+    keys = np.array([run_key(run.seed, run.split, run.run, _POLICY_STREAM) for run in episodes.runs], np.uint64)
+    numbers = np.array([run.run for run in episodes.runs], np.int64)
+    agent.start(episodes.topology, episodes.actions, keys, numbers)
+    if isinstance(agent.policy, ConsultsRollouts):
+        agent.policy.consult(Tryouts(episodes))
+
+
 def play(
     episodes: Episodes,
     agent: Agent,
@@ -332,9 +433,7 @@ def play(
     -------
     What the agent did, rewards included.
     """
-    keys = np.array([run_key(run.seed, run.split, run.run, _POLICY_STREAM) for run in episodes.runs], np.uint64)
-    numbers = np.array([run.run for run in episodes.runs], np.int64)
-    agent.start(episodes.topology, episodes.actions, keys, numbers)
+    begin(episodes, agent)
     trace = _empty_trace(episodes)
     while not episodes.finished:
         t, observation = episodes.step, episodes.observation
@@ -348,7 +447,7 @@ def play(
         if on_step is not None:
             on_step(episodes)
     agent.finish(episodes.n_steps)
-    position = {int(number): i for i, number in enumerate(numbers)}
+    position = {run.run: i for i, run in enumerate(episodes.runs)}
     trace.decisions = sorted(agent.decisions, key=lambda decision: (position[decision.run], decision.opened))
     _set_rewards(episodes, trace.decisions, position)
     return trace

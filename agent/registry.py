@@ -47,18 +47,49 @@ DETECTORS: dict[str, Entry] = {
 }
 
 DIAGNOSERS: dict[str, Entry] = {
+    "baro": Entry("agent.diagnosers.deviations", "Baro", "farthest scrape from the median, in quartile distances"),
+    "bayes": Entry("agent.diagnosers.bayes", "Bayes", "the posterior of service and fault, learned from incidents"),
     "causal_rank": Entry(
         "agent.diagnosers.causal_rank", "CausalRank", "anomaly, correlation with the symptoms, call graph (default)"
     ),
+    "correlation": Entry("agent.diagnosers.correlation", "Correlation", "metrics that move with the symptom"),
+    "granger": Entry("agent.diagnosers.granger", "Granger", "a causal graph learned from the metrics, not given"),
     "max_score": Entry("agent.diagnosers.max_score", "MaxScore", "the service with the largest anomaly score"),
+    "max_z": Entry("agent.diagnosers.deviations", "MaxZ", "largest z-score of any metric"),
+    "n_sigma": Entry("agent.diagnosers.deviations", "NSigma", "farthest scrape from the mean, in standard deviations"),
+    "own_excess": Entry(
+        "agent.diagnosers.own_excess", "OwnExcess", "what a service adds to the trouble beyond its callees"
+    ),
     "random": Entry("agent.diagnosers.random", "RandomRank", "a service drawn at random"),
+    "random_walk": Entry("agent.diagnosers.walks", "RandomWalk", "PageRank on the call graph, drawn to harm"),
+    "traversal": Entry("agent.diagnosers.walks", "Traversal", "the deepest strange service on a chain of strange ones"),
 }
 
 POLICIES: dict[str, Entry] = {
+    "always_restart": Entry("agent.policies.always_restart", "AlwaysRestart", "restarts the service at fault"),
+    "anomaly_only": Entry(
+        "agent.policies.anomaly_only", "AnomalyOnly", "the playbook where the symptoms are, no diagnosis"
+    ),
+    "autoscaler": Entry("agent.policies.autoscaler", "Autoscaler", "adds replicas by CPU utilisation, nothing else"),
     "bandit": Entry("agent.policies.bandit", "Ucb1Policy", "UCB1 by incident signature, learns over rounds (default)"),
+    "epsilon_greedy": Entry(
+        "agent.policies.epsilon_greedy", "EpsilonGreedyPolicy", "the best arm by incident signature, at times any"
+    ),
+    "expert": Entry("agent.policies.expert", "Expert", "knows the fault, and takes what mends it; a yardstick"),
+    "lin_ucb": Entry("agent.policies.lin_ucb", "LinUcbPolicy", "LinUCB on numbers that describe the incident"),
+    "learned": Entry(
+        "agent.policies.learned", "LearnedPolicy", "was taught what actions gain, see mendsim train policy"
+    ),
     "noop": Entry("agent.policies.noop", "NoopPolicy", "never acts"),
+    "oracle_clairvoyant": Entry(
+        "agent.policies.fork_oracle", "ClairvoyantOracle", "tries every action on a fork of the run itself (reference)"
+    ),
+    "oracle_fair": Entry(
+        "agent.policies.fork_oracle", "FairOracle", "tries every action on forks with unknown futures (reference)"
+    ),
     "playbook": Entry("agent.policies.playbook", "Playbook", "a fixed table from the incident's pattern to an action"),
     "random": Entry("agent.policies.random", "RandomPolicy", "any allowed action, drawn at random"),
+    "thompson": Entry("agent.policies.thompson", "ThompsonPolicy", "Thompson sampling by incident signature"),
     "threshold_rules": Entry(
         "agent.policies.threshold_rules", "ThresholdRules", "simple rules on observed metrics, without learning"
     ),

@@ -77,6 +77,9 @@ class Event(IntEnum):
     COLLECTION = 33  #: garbage collection begins; span = replica id; aux = bytes of garbage
     JOINED = 34  #: a span waits for another one to fetch the same cache key; aux = cache key
     SCALED = 35  #: the autoscaler acts; span = service, aux = replicas added (negative: taken away)
+    PUBLISHED = 36  #: a message joins a partition of a topic; span = its key; aux = partition
+    OVERFLOW = 37  #: a message finds its partition full; span = its key; aux = partition
+    SKIPPED = 38  #: a message that is being redelivered is thrown out; span = its key; aux = partition
 
 
 class Status(IntEnum):
@@ -135,6 +138,7 @@ class Param(IntEnum):
     LOSS_OUT = 17  #: + probability that a message from caller to callee is lost
     LOSS_BACK = 18  #: + probability that a message from callee to caller is lost
     HOT_KEY = 19  #: + share of a cache's lookups that go to one key
+    PILL = 20  #: one shot: the next message of a share of the consumer's partitions fails whenever it is delivered
 
 
 #: Parameters of an edge between two services.
@@ -148,7 +152,7 @@ class Place(IntEnum):
     NODE = 1  #: the replica's node: stays through restarts
     VERSION = 2  #: the version current at onset: gone from a replica once it runs an older one
     CONFIG = 3  #: the configuration of the service: gone with a rollback
-    CONTENT = 4  #: what the cache holds
+    CONTENT = 4  #: what a cache or a topic holds
     WORKLOAD = 5  #: the users
     OUTSIDE = 6  #: beyond the reach of every action but escalation
     QUOTA = 7  #: the service's resource limits: gone once they are raised
@@ -177,6 +181,8 @@ class ActionCode(IntEnum):
     WARM_CACHE = 16  #: the most popular keys are loaded
     DEGRADE = 17  #: amount = 1: optional calls of the service are left out, 0: no longer
     ESCALATE = 18  #: somebody repairs whatever is broken
+    SKIP_MESSAGE = 19  #: messages that a service fails to consume are thrown out
+    REMOVE = 20  #: replica = number of a modulation: it ends, or never begins; no agent can do that
 
 
 class Purpose(IntEnum):
@@ -218,6 +224,7 @@ class StepCode(IntEnum):
     CACHED = 3
     LOCK = 4
     PARALLEL = 5
+    PUBLISH = 6
 
 
 class BalancerCode(IntEnum):

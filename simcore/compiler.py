@@ -16,6 +16,7 @@ from simcore.layout import (
     BOARD,
     END,
     ENTRY_CLASS,
+    FAIL,
     FILL,
     GATE,
     PLAN,
@@ -27,6 +28,7 @@ from simcore.layout import (
     SHED,
     SITE,
     STEP,
+    TOPIC,
     UNLOCK,
     Plan,
     Records,
@@ -35,6 +37,7 @@ from simcore.model.popularity import alias_table
 from simcore.model.scenario import (
     Breaker,
     CachedStep,
+    Call,
     CallStep,
     CpuStep,
     DelayStep,
@@ -44,6 +47,7 @@ from simcore.model.scenario import (
     Numbered,
     ParallelStep,
     Pool,
+    PublishStep,
     RetryBudget,
     Scenario,
     Service,
@@ -75,6 +79,8 @@ class _Compiler:
             self.first.append(len(self.steps))
             self._emit(program, self.services[service], -1)
             self.steps.append((0.0, 0.0, END, 0, -1, -1, len(self.steps) + 1, -1))
+        self.pill = len(self.steps)
+        self.steps.append((0.0, 0.0, FAIL, 0, -1, -1, len(self.steps) + 1, -1))
 
     def _emit(self, program: tuple[Numbered, ...], service: int, lock: int) -> None:
         for step in program:
@@ -97,6 +103,8 @@ class _Compiler:
             elif isinstance(spec, ParallelStep):
                 first = step.inner[0].site
                 self.steps.append((0.0, 0.0, int(StepCode.PARALLEL), 0, step.step, first, at + 1, lock))
+            elif isinstance(spec, PublishStep):
+                self.steps.append((0.0, 0.0, int(StepCode.PUBLISH), 0, step.step, step.site, at + 1, lock))
             else:
                 self.steps.append((0.0, 0.0, int(StepCode.CACHED), 0, step.step, step.site, 0, lock))
                 if spec.cached.coalesce:
@@ -118,6 +126,18 @@ class _Compiler:
         for program in self.scenario.programs:
             yield from visit(program, 0)
 
+    def _call_of(self, site: int) -> Call:
+        """Return the call of a call site; a topic calls its consumer, and calls again."""
+        spec = self.scenario.sites[site].spec
+        if not isinstance(spec, PublishStep):
+            return self.scenario.call_of(site)
+        topic = self.scenario.topics[spec.publish.topic]
+        return Call.model_construct(
+            to=topic.to, probability=spec.publish.probability, required=spec.publish.required,
+            timeout_s=topic.timeout_s, retries=topic.redeliveries,
+            backoff_s=topic.backoff_s, backoff_limit_s=topic.backoff_limit_s, jitter=topic.jitter,
+        )  # fmt: skip
+
     def sites(self) -> tuple[list[tuple[Any, ...]], list[tuple[float, int]], dict[int, int], int]:
         """Return SITE rows, ALIAS rows, the number of keys per cache service, and the number of timer rings."""
         rows: list[tuple[Any, ...]] = []
@@ -126,7 +146,7 @@ class _Compiler:
         rings: dict[float, int] = {}
         depths = dict(self._depths())
         for site, numbered in enumerate(self.scenario.sites):
-            call = self.scenario.call_of(site)
+            call = self._call_of(site)
             dist, mean, shape = _dist(self.scenario.network_of(call))
             service = self.services[call.to.partition(".")[0]]
             ring = rings.setdefault(call.timeout_s, len(rings) + 1)
@@ -162,11 +182,13 @@ class _Compiler:
         branches = {first + i: fast for first, (n, fast) in first_branch.items() for i in range(n)}
         rows: list[tuple[Any, ...]] = []
         counts: dict[tuple[int, str], int] = {}
+        topics = list(scenario.topics)
         for site, numbered in enumerate(scenario.sites):
-            call, (name, _) = scenario.call_of(site), scenario.operations[numbered.operation]
+            call, (name, _) = self._call_of(site), scenario.operations[numbered.operation]
+            spec = numbered.spec
             caller, callee = self.services[name], call.to.partition(".")[0]
             breaker, budget = call.breaker or Breaker(), call.retry_budget or RetryBudget()
-            pools = scenario.services[name].pools
+            pools = scenario.services[name].pools if not isinstance(spec, PublishStep) else {}
             pool = pools.get(callee, Pool())
             numbers = []
             for kind, there in (("breaker", call.breaker), ("budget", call.retry_budget)):
@@ -181,9 +203,25 @@ class _Compiler:
                     breaker.probes,
                     numbers[1], budget.rate_per_s, budget.burst,
                     list(pools).index(callee) if callee in pools else -1, float(pool.size), pool.queue, pool.wait_s,
+                    topics.index(spec.publish.topic) if isinstance(spec, PublishStep) else -1,
                 )
             )  # fmt: skip
         return rows
+
+    def topics(self) -> list[tuple[int, int, int, int]]:
+        """Return TOPIC rows."""
+        rows: list[tuple[int, int, int, int]] = []
+        for topic in self.scenario.topics.values():
+            first = sum(row[1] for row in rows)
+            rows.append((first, topic.partitions, topic.limit, self.services[topic.to.partition(".")[0]]))
+        return rows
+
+    def publishes(self) -> int:
+        """Return how many messages one walk through a program may publish."""
+        counts = [0] * len(self.scenario.operations)
+        for numbered in self.scenario.sites:
+            counts[numbered.operation] += isinstance(numbered.spec, PublishStep)
+        return max(counts)
 
     def boards(self) -> bool:
         """Return whether any misses are coalesced."""
@@ -203,8 +241,8 @@ class _Compiler:
         copies = cache.copies if cache else 1
         offset, spaces = 0, []
         for site, numbered in enumerate(self.scenario.sites):
-            call = self.scenario.call_of(site)
-            if isinstance(numbered.spec, CachedStep) and self.services[call.to.partition(".")[0]] == service:
+            to = self.scenario.callee_of(site)
+            if isinstance(numbered.spec, CachedStep) and self.services[to.partition(".")[0]] == service:
                 spaces.append((offset, numbered.spec.cached.keys))
                 offset += numbered.spec.cached.keys.count
         top = max((of.count for _, of in spaces), default=0)
@@ -222,7 +260,7 @@ _SHAPES = {"constant": 0, "sinusoidal": 1, "step": 2, "burst": 3, "series": 4}
 def _plain(gates: Records) -> npt.NDArray[np.bool_]:
     """Return which call sites have nothing beside the call."""
     none = [gates[number] < 0 for number in ("breaker", "budget", "pool")]
-    none += [gates[amount] == 0 for amount in ("loss", "cancellable", "hedges", "branch")]
+    none += [gates["topic"] < 0] + [gates[amount] == 0 for amount in ("loss", "cancellable", "hedges", "branch")]
     plain: npt.NDArray[np.bool_] = np.logical_and.reduce(none)
     return plain
 
@@ -257,9 +295,11 @@ def _head(scenario: Scenario, n_rings: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _extent(code: _Compiler, gates: Records, classes: Records) -> dict[str, int]:
+def _extent(code: _Compiler, gates: Records, classes: Records, topics: Records) -> dict[str, int]:
     """Return the fields of PLAN that say how much of what there may be."""
     branches = max(1, int(gates["branches"].max(initial=0)))
+    publishes = code.publishes()
+    skips = int(np.bincount(topics["service"], topics["partitions"]).max(initial=0))
     return {
         "n_sites": len(gates), "n_locks": len(code.locks),
         "breakers_wide": int(gates["breaker"].max(initial=-1)) + 1,
@@ -272,10 +312,14 @@ def _extent(code: _Compiler, gates: Records, classes: Records) -> dict[str, int]
             -(-of.stabilisation_steps // of.every_steps) if (of := spec.autoscaler) else 0
             for spec in code.scenario.services.values()
         ),
-        # every branch of a parallel step may be followed by a hedge; a miss may become one that others wait for
-        "span_room": 2 * branches + code.boards(),
-        # three rows per branch at most; and a program may take and leave locks without waiting
-        "log_room": 64 + 3 * branches + len(code.steps),
+        "n_topics": len(topics), "n_partitions": int(topics["partitions"].sum()), "skips": skips, "pill": code.pill,
+        # every branch of a parallel step may be followed by a hedge; a miss may become one that others wait for;
+        # a message may be delivered at once
+        "span_room": 2 * branches + code.boards() + publishes,
+        "message_room": publishes,
+        # three rows per branch at most; and a program may take and leave locks, and publish, without waiting; a
+        # message that is skipped makes room for the next one to be sent
+        "log_room": 64 + 3 * branches + len(code.steps) + publishes + 2 * skips,
     }  # fmt: skip
 
 
@@ -331,11 +375,12 @@ def compile_plan(scenario: Scenario) -> Plan:
             ("services", services, SERVICE), ("rules", rules, RULES), ("sheds", sheds, SHED),
             ("steps", code.steps, STEP), ("sites", sites, SITE), ("aliases", tables, ALIAS), ("seeds", seeds, SEED_KEY),
             ("classes", entries, ENTRY_CLASS), ("gates", code.gates(), GATE), ("points", _points(scenario), POINT),
+            ("topics", code.topics(), TOPIC),
         )
     }  # fmt: skip
     arrays["sites"]["plain"] = _plain(arrays["gates"])
     head = np.zeros(1, PLAN)
-    fields = _head(scenario, n_rings) | _extent(code, arrays["gates"], arrays["classes"])
+    fields = _head(scenario, n_rings) | _extent(code, arrays["gates"], arrays["classes"], arrays["topics"])
     for name, value in fields.items():
         head[name] = value
     for name, array in arrays.items():

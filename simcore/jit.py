@@ -13,9 +13,15 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 # OpenMP's threads spin between parallel kernels by default: with other work on the machine a step then takes
 # a time slice instead of microseconds, and twelve times the CPU. Read once, when Numba starts its threads.
@@ -27,8 +33,11 @@ from numba import prange
 from numba.core import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
+
+from simcore.patience import patient_collector
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,6 +95,16 @@ def _sources_key(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+@functools.cache
+def _cleaning(codegen: Any) -> tuple[Any, Any]:
+    """Return LLVM's passes for the functions of a ``_Part``, and what runs them."""
+    passes = binding.create_new_function_pass_manager()
+    passes.add_sroa_pass()
+    passes.add_aggressive_dce_pass()
+    passes.add_simplify_cfg_pass()
+    return passes, codegen._pass_builder()
+
+
 class _Part(JITCodeLibrary):  # type: ignore[misc]
     """The code of a kernel that only other kernels call: kept for linking, not optimised or made machine code of.
 
@@ -93,6 +112,13 @@ class _Part(JITCodeLibrary):  # type: ignore[misc]
     """
 
     _final_module: Any
+
+    def _optimize_functions(self, module: Any) -> None:
+        # as far as dead code goes, since it would keep alive addresses that are worth nothing to another process
+        module.data_layout = self._codegen._data_layout
+        passes, builder = _cleaning(self._codegen)
+        for function in module.functions:
+            passes.run(function, builder)
 
     def _optimize_final_module(self) -> None:
         pass
@@ -121,7 +147,41 @@ class _PartCompiler(Compiler):  # type: ignore[misc]
         return super().define_pipelines()
 
 
-class _NotForPython(CPUDispatcher):  # type: ignore[misc]
+class _Kernel(CPUDispatcher):  # type: ignore[misc]
+    """A kernel that one process at a time compiles: the others wait and read its machine code from the disk."""
+
+    def compile(self, signature: Any) -> Any:
+        with global_compiler_lock, patient_collector(), _only_process(self._cache.cache_path, self.__name__):
+            return super().compile(signature)
+
+
+#: Locks that this process holds; only the thread that has Numba's own lock asks.
+_held: set[Path] = set()
+
+
+@contextmanager
+def _only_process(folder: str, name: str) -> Iterator[None]:
+    """Keep other processes from the kernels of that name; Numba's cache would let two of them mix up their files.
+
+    No two kernels call each other, so two processes never wait for each other. A system or a disk without such locks
+    does without: the processes then compile the same.
+    """
+    path = Path(folder, f"{name}.lock")
+    if fcntl is None or path in _held:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        _held.add(path)
+        try:
+            yield
+        finally:
+            _held.discard(path)
+
+
+class _NotForPython(_Kernel):
     """A kernel without an entry for Python: a call from there would jump to no address at all."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -165,10 +225,10 @@ def njit(
             forceinline=inline,
             no_cpython_wrapper=internal or task,
             no_cfunc_wrapper=internal,
+            no_rewrites=internal,
             pipeline_class=_PartCompiler if internal else Compiler,
         )(kernel)
-        if internal or task:
-            compiled.__class__ = _NotForPython
+        compiled.__class__ = _NotForPython if internal or task else _Kernel
         return compiled
 
     return wrap if function is None else wrap(function)

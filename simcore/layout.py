@@ -42,6 +42,7 @@ class Need(IntFlag):
     LOG = 8
     REPLICAS = 16
     CONTROL = 32
+    MESSAGES = 64
 
 
 SERVICE = np.dtype(
@@ -106,9 +107,12 @@ GATE = np.dtype(
         ("probes", "i8"),
         ("budget", "i8"), ("rate_per_s", "f8"), ("burst", "f8"),
         ("pool", "i8"), ("size", "f8"), ("line", "i8"), ("wait_s", "f8"),
+        ("topic", "i8"),  # to which the site publishes, -1: it calls
     ],
     align=True,
 )  # fmt: skip
+#: A topic: its partitions among those of all topics, how many messages each may hold, and the service that consumes.
+TOPIC = np.dtype([("first", "i8"), ("partitions", "i8"), ("limit", "i8"), ("service", "i8")], align=True)
 ALIAS = np.dtype([("accept", "f8"), ("alias", "i4")], align=True)
 SEED_KEY = np.dtype([("key", "i4"), ("copies", "i4")], align=True)
 ENTRY_CLASS = np.dtype(
@@ -140,7 +144,9 @@ PLAN = np.dtype(
         ("n_sites", "i8"), ("n_locks", "i8"),
         ("breakers_wide", "i8"), ("window_wide", "i8"), ("budgets_wide", "i8"), ("pools_wide", "i8"),  # of a replica
         ("plain", "i8"),  # neither a deadline nor a cancellable entry
-        ("cancels", "i8"), ("span_room", "i8"), ("log_room", "i8"),  # what one event may ask for
+        ("cancels", "i8"), ("span_room", "i8"), ("log_room", "i8"), ("message_room", "i8"),  # what one event may take
+        ("topics", "i8"), ("n_topics", "i8"), ("n_partitions", "i8"), ("skips", "i8"),  # ... of one service
+        ("pill", "i8"),  # where the program of a delivery that must fail begins
     ],
     align=True,
 )  # fmt: skip
@@ -161,6 +167,7 @@ class Plan:
     classes: Records  #: (class,) ENTRY_CLASS
     gates: Records  #: (site,) GATE
     points: Records  #: (point,) POINT
+    topics: Records  #: (topic,) TOPIC
 
 
 service_at = rows_of(SERVICE, "services")
@@ -173,10 +180,11 @@ seed_at = rows_of(SEED_KEY, "seeds")
 class_at = rows_of(ENTRY_CLASS, "classes")
 gate_at = rows_of(GATE, "gates")
 point_at = rows_of(POINT, "points")
+topic_at = rows_of(TOPIC, "topics")
 
 #: Step kinds that only the plan knows: write the key of a cached step; end of an operation; end of a serial section;
-#: lead a coalesced miss or wait for the one who does.
-FILL, END, UNLOCK, BOARD = 6, 7, 8, 9
+#: lead a coalesced miss or wait for the one who does; fail, being the delivery of a pill.
+FILL, END, UNLOCK, BOARD, FAIL = 16, 17, 18, 19, 20
 
 #: An attempt, and the span that it becomes. Free records are chained through ``q_next``. Record ``i`` below the number
 #: of timer rings is no span: it is both ends of ring ``i``, of which ring 0 is the clients'.
@@ -184,7 +192,7 @@ SPAN = np.dtype(
     [
         ("key", "u8"), ("request", "i8"), ("priority", "i8"),
         ("sent", "f8"), ("arrived", "f8"),  # the attempt at the caller, the span at its replica
-        ("parent", "i8"),  # the calling span, CLIENT or NOBODY
+        ("parent", "i8"),  # the calling span, CLIENT or NOBODY; below them the partition that delivers
         ("child", "i8"),  # the attempt that this span waits for
         ("site", "i8"), ("attempt", "i8"), ("service", "i8"), ("replica", "i8"),  # -1: a root; not placed
         ("pc", "i8"), ("state", "i8"), ("status", "i8"),
@@ -270,6 +278,7 @@ FLEET = np.dtype(
         ("used", "f8"),  # CPU utilisation of the window on which the autoscaler acts
         ("degraded", "i8"),  # whether calls that are not required are left out
         ("shut", "i8"), ("retry", "f8"), ("pool", "f8"),  # what actions have set: shut off, retry fraction, pool amount
+        ("lag", "i8"), ("lag_since", "f8"), ("lag_acc", "f8"),  # messages on the partitions that it consumes
     ],
     align=True,
 )  # fmt: skip
@@ -291,6 +300,13 @@ POOL = np.dtype(
 )
 #: A serial section: the span that is in it, -1: none, and the line before it.
 LOCK = np.dtype([("holder", "i8"), ("head", "i8"), ("tail", "i8")], align=True)
+#: A message, from its publication until it is done; there may be very many. ``key`` is that of the publishing span,
+#: ``next`` the one behind it on its partition, or the next free record.
+MESSAGE = np.dtype(
+    [("key", "u8"), ("request", "i8"), ("next", "i4"), ("site", "i4"), ("priority", "i1"), ("pill", "i1")], align=True
+)
+#: A line of ``n`` messages, of which the head is under way as span ``delivery``; whether the next one will be a pill.
+PARTITION = np.dtype([("head", "i8"), ("tail", "i8"), ("n", "i8"), ("delivery", "i8"), ("armed", "i8")], align=True)
 #: How many replicas an autoscaler wanted at an edge.
 WISH = np.dtype([("step", "i8"), ("replicas", "i8")], align=True)
 
@@ -305,6 +321,7 @@ LANE = np.dtype(
         ("stacks", "i8"), ("shards", "i8"), ("slots", "i8"), ("where", "i8"), ("ends", "i8"), ("scratch", "i8"),
         ("tally", "i8"), ("log", "i8"),
         ("pools", "i8"), ("breakers", "i8"), ("outcomes", "i8"), ("budgets", "i8"), ("locks", "i8"), ("wishes", "i8"),
+        ("messages", "i8"), ("partitions", "i8"),
         ("plain", "i8"),  # whether nothing in force concerns all calls: a deadline, an edge's fault, an action
         ("edges", "i8"), ("span_room", "i8"), ("log_room", "i8"), ("cancels", "i8"),
         ("now", "f8"), ("admitted", "f8"), ("phase", "f8"), ("key", "u8"), ("window", "i8"), ("events", "i8"),
@@ -312,10 +329,12 @@ LANE = np.dtype(
         ("hot_keys", "i8"), ("degraded", "i8"),  # whether the run has a hot key, whether any service was ever degraded
         ("need", "i8"), ("log_on", "i8"), ("free_span", "i8"), ("n_free", "i8"), ("n_heap", "i8"), ("n_control", "i8"),
         ("n_replicas", "i8"), ("n_shards", "i8"), ("n_streams", "i8"), ("n_mods", "i8"), ("n_changes", "i8"),
-        ("n_ends", "i8"),
+        ("n_ends", "i8"), ("n_messages", "i8"),
+        ("free_message", "i8"), ("used_messages", "i8"), ("message_room", "i8"),  # of all, so many were ever taken
         ("first_replica_leaf", "i8"), ("per_replica", "i8"), ("groups", "i8"), ("keys_wide", "i8"),
         ("slots_wide", "i8"), ("stack_wide", "i8"),
         ("span_cap", "i8"), ("end_cap", "i8"), ("log_cap", "i8"), ("replica_cap", "i8"), ("control_cap", "i8"),
+        ("message_cap", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -348,6 +367,8 @@ ARRAYS: dict[str, Any] = {
     "budgets": BUDGET,  #: (replica_cap * budgets_wide,)
     "locks": LOCK,  #: (lock,)
     "wishes": WISH,  #: (service * wishes_wide,) a ring per service
+    "messages": MESSAGE,  #: (message_cap,)
+    "partitions": PARTITION,  #: (partition,)
 }
 
 #: Arrays with a fixed number of elements per replica: name -> fields of ``PLAN`` whose product it is.
@@ -383,3 +404,5 @@ outcome_at = rows_of(OUTCOME, "outcomes")
 budget_at = rows_of(BUDGET, "budgets")
 lock_at = rows_of(LOCK, "locks")
 wish_at = rows_of(WISH, "wishes")
+message_at = rows_of(MESSAGE, "messages")
+partition_at = rows_of(PARTITION, "partitions")

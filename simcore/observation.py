@@ -17,13 +17,21 @@ class Topology:
     """The parts of a scenario that an agent may know beforehand."""
 
     services: tuple[str, ...]
-    calls: Bools  #: (service, service) whether row calls column
+    calls: Bools  #: (service, service) whether row calls column, or publishes to a topic that column consumes
+    optional: Bools  #: (service, service) whether row has calls of column that it can do without
+    required: Bools  #: (service, service) whether row has calls of column that it cannot do without
     entry: int  #: the service that receives most of the clients' requests
     caches: Bools  #: (service,) whether it is a cache
     p95_slo_s: float
     bad_frac_slo: float
     step_s: float
     rate_rps: float  #: the base rate
+
+    @property
+    def spared(self) -> Bools:
+        """(service,) whether others call it, and all of them can do without."""
+        spared: Bools = np.any(self.optional, axis=0) & ~np.any(self.required, axis=0)
+        return spared
 
     @property
     def n_services(self) -> int:

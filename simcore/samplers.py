@@ -18,7 +18,11 @@ __all__ = [
     "sin_turn",
 ]
 
+import math
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 
 from simcore.codes import Dist
 from simcore.jit import bits_of, float_of, njit
@@ -89,43 +93,108 @@ def sin_turn(x):  # type: ignore[no-untyped-def]
     return a * (1.0 + b * (-0.16666666666666666 + b * (0.008333333333333333 + b * (-0.0001984126984126984 + b * tail))))
 
 
-@njit
-def normal(u):  # type: ignore[no-untyped-def]
-    """Return the standard normal quantile of u in [0, 1) (Wichura, AS 241, PPND16; u = 0 is read as 2**-54)."""
-    q = u - 0.5
-    # fmt: off
-    if abs(q) <= 0.425:
-        r = 0.180625 - q * q
-        num = ((((((2509.0809287301226727 * r + 33430.575583588128105) * r + 67265.770927008700853) * r
-                  + 45921.953931549871457) * r + 13731.693765509461125) * r + 1971.5909503065514427) * r
-               + 133.14166789178437745) * r + 3.387132872796366608
-        den = ((((((5226.495278852545925 * r + 28729.085735721942674) * r + 39307.89580009271061) * r
-                  + 21213.794301586595867) * r + 5394.1960214247511077) * r + 687.1870074920579083) * r
-               + 42.313330701600911252) * r + 1.0
-        return q * num / den
-    r = u if q < 0.0 else 1.0 - u
-    if r < 2.0**-54:
-        r = 2.0**-54
-    r = np.sqrt(-log(r))
-    if r <= 5.0:
-        r -= 1.6
-        num = ((((((7.7454501427834140764e-4 * r + 0.0227238449892691845833) * r + 0.24178072517745061177) * r
-                  + 1.27045825245236838258) * r + 3.64784832476320460504) * r + 5.7694972214606914055) * r
-               + 4.6303378461565452959) * r + 1.42343711074968357734
-        den = ((((((1.05075007164441684324e-9 * r + 5.475938084995344946e-4) * r + 0.0151986665636164571966) * r
-                  + 0.14810397642748007459) * r + 0.68976733498510000455) * r + 1.6763848301838038494) * r
-               + 2.05319162663775882187) * r + 1.0
-    else:
-        r -= 5.0
-        num = ((((((2.01033439929228813265e-7 * r + 2.71155556874348757815e-5) * r + 0.0012426609473880784386) * r
-                  + 0.026532189526576123093) * r + 0.29656057182850489123) * r + 1.7848265399172913358) * r
-               + 5.4637849111641143699) * r + 6.6579046435011037772
-        den = ((((((2.04426310338993978564e-15 * r + 1.4215117583164458887e-7) * r + 1.8463183175100546818e-5) * r
-                  + 7.868691311456132591e-4) * r + 0.0148753612908506148525) * r + 0.13692988092273580531) * r
-               + 0.59983220655588793769) * r + 1.0
-    # fmt: on
-    value = num / den
-    return -value if q < 0.0 else value
+#: Start of the tail and area of a layer of the ziggurats with 256 layers (Marsaglia and Tsang, 2000).
+_TAIL, _AREA = 7.69711747013104972, 0.0039496598225815571993
+_BELL_TAIL, _BELL_AREA = 3.6541528853610088, 0.004928673233974655
+
+Tables = tuple[npt.NDArray[np.float64], npt.NDArray[np.uint64], npt.NDArray[np.float64]]
+
+
+def _layers(tail: float, area: float, density: Callable[[float], float], inverse: Callable[[float], float]) -> Tables:
+    """Return the tables of a ziggurat: width per unit, limit below which all is inside, density at the edge."""
+    unit = 2.0**53
+    width, limit, height = np.empty(256), np.empty(256, np.uint64), np.empty(256)
+    x = inner = tail
+    base = area / density(x)
+    limit[0], limit[1] = int(x / base * unit), 0
+    width[0], width[255] = base / unit, x / unit
+    height[0], height[255] = 1.0, density(x)
+    for i in range(254, 0, -1):
+        x = inverse(area / x + density(x))
+        limit[i + 1] = int(x / inner * unit)
+        inner = x
+        height[i] = density(x)
+        width[i] = x / unit
+    return width, limit, height
+
+
+_WIDTH, _LIMIT, _HEIGHT = _layers(_TAIL, _AREA, lambda x: exp(-x), lambda y: -log(y))
+_BELL_WIDTH, _BELL_LIMIT, _BELL_HEIGHT = _layers(
+    _BELL_TAIL, _BELL_AREA, lambda x: exp(-0.5 * x * x), lambda y: math.sqrt(-2.0 * log(y))
+)
+_ONE, _TWO, _THREE, _EIGHT, _BYTE = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(8), np.uint64(255)
+_SIGN = np.uint64(63)
+#: Sub-draws that are kept for a normal within a gamma; each failed try takes two, and one in fifty fails.
+_ROOM = np.uint64(256)
+
+
+@njit(internal=True)
+def _exponential_edge(key, index, layer, bits):  # type: ignore[no-untyped-def]
+    """Go on where the first try of ``exponential`` has failed, with numbered sub-draws."""
+    sub = index
+    while True:
+        x = np.float64(bits) * _WIDTH[layer]
+        sub += _ONE
+        if layer == 0:
+            return _TAIL - log(1.0 - uniform(key, sub))
+        if _HEIGHT[layer] + (_HEIGHT[layer - 1] - _HEIGHT[layer]) * uniform(key, sub) < exp(-x):
+            return x
+        sub += _ONE
+        word = mix(key, sub) >> _THREE
+        layer = np.int64(word & _BYTE)
+        bits = word >> _EIGHT
+        if bits < _LIMIT[layer]:
+            return np.float64(bits) * _WIDTH[layer]
+
+
+@njit(inline=True)
+def exponential(key, index):  # type: ignore[no-untyped-def]
+    """Return an exponential variate of mean 1 by the ziggurat of Marsaglia and Tsang (2000)."""
+    word = mix(key, index) >> _THREE
+    layer = np.int64(word & _BYTE)
+    bits = word >> _EIGHT
+    if bits < _LIMIT[layer]:
+        return np.float64(bits) * _WIDTH[layer]
+    return _exponential_edge(key, index, layer, bits)
+
+
+@njit(internal=True)
+def _normal_edge(key, index, layer, bits):  # type: ignore[no-untyped-def]
+    """Go on where the first try of ``normal`` has failed, with numbered sub-draws; returns the absolute value."""
+    sub = index
+    while True:
+        x = np.float64(bits) * _BELL_WIDTH[layer]
+        if layer == 0:
+            # Marsaglia's tail (1964)
+            while True:
+                x = -log(1.0 - uniform(key, sub + _ONE)) / _BELL_TAIL
+                y = -log(1.0 - uniform(key, sub + _TWO))
+                sub += _TWO
+                if y + y > x * x:
+                    return _BELL_TAIL + x
+        sub += _ONE
+        low = _BELL_HEIGHT[layer]
+        if low + (_BELL_HEIGHT[layer - 1] - low) * uniform(key, sub) < exp(-0.5 * x * x):
+            return x
+        sub += _ONE
+        word = mix(key, sub) >> _THREE
+        layer = np.int64(word & _BYTE)
+        bits = word >> _EIGHT
+        if bits < _BELL_LIMIT[layer]:
+            return np.float64(bits) * _BELL_WIDTH[layer]
+
+
+@njit(inline=True)
+def normal(key, index):  # type: ignore[no-untyped-def]
+    """Return a standard normal variate by the ziggurat of Marsaglia and Tsang (2000); the lowest bit is the sign."""
+    first = mix(key, index)
+    word = first >> _THREE
+    layer = np.int64(word & _BYTE)
+    bits = word >> _EIGHT
+    x = np.float64(bits) * _BELL_WIDTH[layer]
+    if bits >= _BELL_LIMIT[layer]:
+        x = _normal_edge(key, index, layer, bits)
+    return float_of(bits_of(x) ^ np.int64(first << _SIGN))
 
 
 @njit(internal=True)
@@ -137,13 +206,13 @@ def _gamma(shape, key, index):  # type: ignore[no-untyped-def]
     if a < 1.0:
         boost = exp(max(-700.0, log(1.0 - uniform(key, sub)) / a))
         a += 1.0
-        sub += np.uint64(1)
+        sub += _ONE
     d = a - 1.0 / 3.0
     c = 1.0 / np.sqrt(9.0 * d)
     while True:
-        x = normal(uniform(key, sub))
-        u = 1.0 - uniform(key, sub + np.uint64(1))
-        sub += np.uint64(2)
+        x = normal(key, sub)
+        u = 1.0 - uniform(key, sub + _ROOM)
+        sub += _ROOM + _ONE
         v = 1.0 + c * x
         if v <= 0.0:
             continue
@@ -152,72 +221,10 @@ def _gamma(shape, key, index):  # type: ignore[no-untyped-def]
             return boost * d * v
 
 
-#: Start of the tail and area of a layer of the exponential ziggurat with 256 layers (Marsaglia and Tsang, 2000).
-_TAIL = 7.69711747013104972
-_AREA = 0.0039496598225815571993
-
-
-@njit
-def _ziggurat(width, limit, height):  # type: ignore[no-untyped-def]
-    """Fill the tables of the exponential ziggurat: width per unit, limit below which all is inside, density."""
-    unit = 2.0**53
-    x = _TAIL
-    inner = x
-    q = _AREA / exp(-x)
-    limit[0] = np.uint64((x / q) * unit)
-    limit[1] = np.uint64(0)
-    width[0] = q / unit
-    width[255] = x / unit
-    height[0] = 1.0
-    height[255] = exp(-x)
-    for i in range(254, 0, -1):
-        x = -log(_AREA / x + exp(-x))
-        limit[i + 1] = np.uint64((x / inner) * unit)
-        inner = x
-        height[i] = exp(-x)
-        width[i] = x / unit
-
-
-_WIDTH, _LIMIT, _HEIGHT = np.empty(256), np.empty(256, np.uint64), np.empty(256)
-_ziggurat(_WIDTH, _LIMIT, _HEIGHT)
-_BYTE, _EIGHT, _THREE = np.uint64(255), np.uint64(8), np.uint64(3)
-
-
-@njit(internal=True)
-def _exponential_edge(key, index, layer, inside, bits):  # type: ignore[no-untyped-def]
-    """Go on where the first try of ``exponential`` has failed, with numbered sub-draws."""
-    sub = index
-    while True:
-        x = np.float64(bits) * _WIDTH[layer]
-        if inside:
-            return x
-        sub += np.uint64(1)
-        if layer == 0:
-            return _TAIL - log(1.0 - uniform(key, sub))
-        if _HEIGHT[layer] + (_HEIGHT[layer - 1] - _HEIGHT[layer]) * uniform(key, sub) < exp(-x):
-            return x
-        sub += np.uint64(1)
-        word = mix(key, sub) >> _THREE
-        layer = np.int64(word & _BYTE)
-        bits = word >> _EIGHT
-        inside = bits < _LIMIT[layer]
-
-
-@njit(inline=True)
-def exponential(key, index):  # type: ignore[no-untyped-def]
-    """Return an exponential variate of mean 1 by the ziggurat of Marsaglia and Tsang (2000)."""
-    word = mix(key, index) >> _THREE
-    layer = np.int64(word & _BYTE)
-    bits = word >> _EIGHT
-    if bits < _LIMIT[layer]:
-        return np.float64(bits) * _WIDTH[layer]
-    return _exponential_edge(key, index, layer, False, bits)
-
-
 @njit(internal=True)
 def _draw_shaped(dist, mean, shape, key, index):  # type: ignore[no-untyped-def]
     if dist == _LOGNORMAL:
-        return mean * exp(shape * normal(uniform(key, index)) - 0.5 * shape * shape)
+        return mean * exp(shape * normal(key, index) - 0.5 * shape * shape)
     return mean * (_gamma(shape, key, index) / shape)
 
 

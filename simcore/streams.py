@@ -13,11 +13,14 @@ __all__ = [
     "draw_index",
     "mix",
     "keyed",
+    "rekey_all",
+    "rekeyed",
     "run_key",
     "uniform",
 ]
 
 import numpy as np
+import numpy.typing as npt
 
 from simcore.jit import njit
 
@@ -31,6 +34,8 @@ _S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(
 _ONE = np.uint64(1)
 _CHILD = np.uint64(1 << 62)
 _UNIT = 2.0**-53
+#: Index range of a stream key for its other futures, above all others that model.md names.
+_FUTURES = 2**43
 
 
 @njit
@@ -62,7 +67,18 @@ def child_index(site, attempt):  # type: ignore[no-untyped-def]
 
 def keyed(key: np.uint64, index: int) -> np.uint64:
     """Return ``mix(key, index)`` for Python callers (a compiled function hands back a plain int)."""
-    return np.uint64(mix(key, np.uint64(index)))
+    return np.uint64(mix(key, index))
+
+
+def rekeyed(key: np.uint64, number: int) -> np.uint64:
+    """Return the key that takes the place of a stream's key in re-keyed future ``number`` (>= 0)."""
+    return keyed(key, _FUTURES + number)
+
+
+def rekey_all(keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """Return (key,) the keys of these futures, one number per key; -1 leaves a key as it is."""
+    pairs = zip(keys, numbers.tolist(), strict=True)
+    return np.array([rekeyed(key, number) if number >= 0 else key for key, number in pairs], np.uint64)
 
 
 def run_key(seed: int, split: str, run: int, stream: int) -> np.uint64:

@@ -42,7 +42,8 @@ class Metric(IntEnum):
     HIT_RATIO = 14  #: of a cache's lookups
     REPLICAS_UP = 15  #: at the window's end
     POOL_WAITING = 16  #: attempts of the service that wait for a connection, time average
-    DENIED = 17  #: attempts of the service that were never sent: pool, breaker, deadline
+    DENIED = 17  #: attempts of the service that were never sent: pool, breaker, deadline; messages that found no room
+    LAG = 18  #: messages that the service has yet to consume, time average
 
 
 class Tally(IntEnum):
@@ -59,7 +60,7 @@ class Tally(IntEnum):
     BAD = 8  #: system row only
     ERRORS = 9  #: system row only: replies that are not OK
     ATTEMPTS = 10  #: sends to the service (system: sends of roots)
-    DENIED = 11  #: attempts of the service's spans that were not sent
+    DENIED = 11  #: attempts of the service's spans that were not sent, messages that found no room
 
 
 class Area(IntEnum):
@@ -72,6 +73,7 @@ class Area(IntEnum):
     MEMORY_FRAC = 4  #: fullest UP or DRAINING replica at the edge, 0 if none
     REPLICAS_UP = 5  #: at the edge
     POOL_WAITING = 6  #: attempt-seconds
+    LAG = 7  #: message-seconds
 
 
 class Total(IntEnum):
@@ -134,12 +136,13 @@ _FLIGHT, _QUEUE, _REJ, _TMO = (
     int(Metric.TIMEOUTS),
 )
 _RETRIES, _HIT, _UP = int(Metric.RETRIES), int(Metric.HIT_RATIO), int(Metric.REPLICAS_UP)
-_POOL, _DENIED = int(Metric.POOL_WAITING), int(Metric.DENIED)
+_POOL, _DENIED, _LAG = int(Metric.POOL_WAITING), int(Metric.DENIED), int(Metric.LAG)
 _T_ARR, _T_REJ, _T_FAIL, _T_TMO = int(Tally.ARRIVALS), int(Tally.REJECTED), int(Tally.FAILED), int(Tally.TIMEOUTS)
 _T_RETRY, _T_HIT, _T_MISS = int(Tally.RETRIES), int(Tally.HITS), int(Tally.MISSES)
 _T_GOOD, _T_BAD, _T_ERR, _T_ATT = int(Tally.GOOD), int(Tally.BAD), int(Tally.ERRORS), int(Tally.ATTEMPTS)
 _A_BUSY, _A_UP, _A_FLIGHT, _A_QUEUE = int(Area.BUSY), int(Area.UP), int(Area.IN_FLIGHT), int(Area.QUEUE)
 _A_MEM, _A_REP, _A_POOL = int(Area.MEMORY_FRAC), int(Area.REPLICAS_UP), int(Area.POOL_WAITING)
+_A_LAG = int(Area.LAG)
 _T_DENIED = int(Tally.DENIED)
 
 
@@ -285,6 +288,7 @@ def close_window(ends, n_ends, tally, area, cores, step_s, scratch, metrics, tot
             out[_HIT] = count[_T_HIT] / (count[_T_HIT] + count[_T_MISS])
         out[_UP] = area[row, _A_REP]
         out[_POOL] = area[row, _A_POOL] / step_s
+        out[_LAG] = area[row, _A_LAG] / step_s
         out[_DENIED] = count[_T_DENIED]
     totals[0] = tally[system, _T_ARR]
     totals[1] = tally[system, _T_GOOD]

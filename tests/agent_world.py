@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from agent.api import Detection, Diagnosis, Situation
 from agent.history import History
 from agent.policies.signature import signatures
 from simcore.codes import ActionCode, ReplicaState
+from simcore.model.action_types import ACTIONS, ActionAim
 from simcore.observation import ActionTable, Observation, Topology
 from simcore.windows import Metric, ReplicaStat
 
@@ -24,6 +26,8 @@ STEP_S = 5.0
 TOPOLOGY = Topology(
     services=("api", "cache", "db"),
     calls=np.array([[0, 1, 1], [0, 0, 0], [0, 0, 0]], np.bool_),
+    optional=np.zeros((3, 3), np.bool_),
+    required=np.array([[0, 1, 1], [0, 0, 0], [0, 0, 0]], np.bool_),
     entry=API,
     caches=np.array([False, True, False]),
     p95_slo_s=0.4,
@@ -42,19 +46,35 @@ _NORMAL = {
 }
 
 
+def _places(aim: ActionAim) -> list[tuple[int, int]]:
+    """Return the (service, slot) that an aim allows here; -1 for none."""
+    if aim is ActionAim.SYSTEM:
+        return [(-1, -1)]
+    if aim is ActionAim.REPLICA:
+        return [(service, slot) for service in range(3) for slot in range(N_SLOTS)]
+    calls = TOPOLOGY.calls
+    fitting = {
+        ActionAim.CACHE: TOPOLOGY.caches,
+        ActionAim.CALLER: calls.any(axis=1),
+        ActionAim.POOLING: calls.any(axis=1),
+        ActionAim.CALLEE: calls.any(axis=0),
+    }.get(aim, np.ones(3, np.bool_))
+    return [(int(service), -1) for service in np.flatnonzero(fitting)]
+
+
 @functools.cache
 def actions() -> ActionTable:
     """Return a table with every kind of action."""
-    rows: list[tuple[str, ActionCode, int, int, float]] = [("noop", ActionCode.NOOP, -1, -1, 0.0)]
-    names = TOPOLOGY.services
-    rows += [(f"restart({n})", ActionCode.RESTART, s, -1, 0.0) for s, n in enumerate(names)]
-    rows += [(f"scale({n},{k:+g})", ActionCode.SCALE, s, -1, k) for s, n in enumerate(names) for k in (1.0, -1.0)]
-    rows += [("clear_cache(cache)", ActionCode.CLEAR_CACHE, CACHE, -1, 0.0)]
-    rows += [(f"limit_traffic({f:g})", ActionCode.LIMIT_TRAFFIC, -1, -1, f) for f in (0.7, 0.85, 1.0)]
-    rows += [
-        (f"quarantine({n}/{k})", ActionCode.QUARANTINE, s, k, 0.0) for s, n in enumerate(names) for k in range(N_SLOTS)
-    ]
-    rows += [(f"rollback({n})", ActionCode.ROLLBACK, s, -1, 0.0) for s, n in enumerate(names)]
+    rows: list[tuple[str, ActionCode, int, int, float]] = []
+    for name, kind in ACTIONS.items():
+        usual = (0.7, 0.85, 1.0) if kind.code == ActionCode.LIMIT_TRAFFIC else kind.values.usual if kind.values else ()
+        for service, slot in _places(kind.aim):
+            at = TOPOLOGY.services[service] if service >= 0 else ""
+            at += f"/{slot}" if slot >= 0 else ""
+            for amount in usual or (kind.amount,):
+                text = f"{amount:+g}" if kind.code == ActionCode.SCALE else f"{amount:g}" if usual else ""
+                inside = ",".join(part for part in (at, text) if part)
+                rows.append((f"{name}({inside})" if inside else name, kind.code, service, slot, amount))
     code = np.array([row[1] for row in rows], np.int64)
     amount = np.array([row[4] for row in rows])
     noop = code == ActionCode.NOOP
@@ -71,9 +91,7 @@ def actions() -> ActionTable:
         cost=np.where(noop, 0.0, 0.002),
         cooldown_s=np.where(noop, 0.0, 60.0),
         failure_probability=np.zeros(len(rows)),
-        disruptive=~noop
-        & ~((code == ActionCode.SCALE) & (amount > 0))
-        & ~((code == ActionCode.LIMIT_TRAFFIC) & (amount >= 1)),
+        disruptive=np.array([ACTIONS[row[0].partition("(")[0]].is_disruptive(row[4]) for row in rows]),
     )
 
 
@@ -88,7 +106,14 @@ def healthy(n_runs: int, n_steps: int, seed: int = 0) -> Floats:
     metrics[..., Metric.ERROR_RATE] = rng.binomial(200, 0.002, shape) / 200
     metrics[..., :3, Metric.REPLICAS_UP] = 2.0
     metrics[..., CACHE, Metric.HIT_RATIO] = 0.8
-    for metric in (Metric.REJECTED, Metric.TIMEOUTS, Metric.RETRIES, Metric.QUEUE_LENGTH):
+    for metric in (
+        Metric.REJECTED,
+        Metric.TIMEOUTS,
+        Metric.RETRIES,
+        Metric.QUEUE_LENGTH,
+        Metric.POOL_WAITING,
+        Metric.LAG,
+    ):
         metrics[..., metric] = 0.0
     return metrics
 
@@ -123,6 +148,14 @@ def replicas(n_runs: int) -> Floats:
     return stats
 
 
+def nothing_set(n_runs: int) -> npt.NDArray[np.bool_]:
+    """Return (run, action): all is legal but putting back what nobody has set; limits are for the loop to skip."""
+    table = actions()
+    undoing = [ACTIONS[kind].is_undoing(float(amount)) for kind, amount in zip(table.kinds, table.amount, strict=True)]
+    legal: npt.NDArray[np.bool_] = ~np.array(undoing) | (table.code == ActionCode.LIMIT_TRAFFIC)
+    return np.tile(legal, (n_runs, 1))
+
+
 def observe(metrics: Floats, step: int, **changes: object) -> Observation:
     """Return what is seen at an edge of (run, step, service + 1, metric): the window before, one step late."""
     n_runs = metrics.shape[0]
@@ -136,7 +169,7 @@ def observe(metrics: Floats, step: int, **changes: object) -> Observation:
         change_age_s=np.full((n_runs, 3), np.nan),
         admitted=np.ones(n_runs),
         pending=np.zeros((n_runs, 3), np.bool_),
-        legal=np.ones((n_runs, len(actions())), np.bool_),
+        legal=nothing_set(n_runs),
     )
     return dataclasses.replace(observation, **changes)  # type: ignore[arg-type]
 
@@ -159,6 +192,25 @@ def remember(metrics: Floats, until: int, quiet_until: int) -> History:
 def keys(n_runs: int, seed: int = 0) -> npt.NDArray[np.uint64]:
     """Return (run,) keys."""
     return np.random.default_rng(seed).integers(0, 2**63, n_runs).astype(np.uint64)
+
+
+class MadeUpRollouts:
+    """Values by action and future, the same for all runs: a later action is worth more, and the last is a lure.
+
+    The last action looks best in the futures 0 and 1 and is bad in all others.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, ...]] = []
+
+    def values(
+        self, runs: npt.NDArray[np.int64], allowed: npt.NDArray[np.bool_], futures: Sequence[int]
+    ) -> npt.NDArray[np.float64]:
+        self.asked.append(tuple(futures))
+        n = allowed.shape[1]
+        values = np.repeat(np.arange(n)[:, None] / n, len(futures), axis=1)
+        values[-1] = [2.0 if future in (0, 1) else -9.0 for future in futures]
+        return np.where(allowed[:, :, None], values[None], np.nan)
 
 
 def ask(

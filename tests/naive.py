@@ -143,7 +143,7 @@ def close_window(
             Metric.RETRIES: count[Tally.RETRIES],
         }
         if row < system:
-            busy, up, in_flight, queue, memory, replicas, waiting = area[row]
+            busy, up, in_flight, queue, memory, replicas, waiting, lag = area[row]
             lookups = count[Tally.HITS] + count[Tally.MISSES]
             values |= {
                 Metric.CPU_UTIL: busy / (up * cores[row]) if up else math.nan,
@@ -154,6 +154,7 @@ def close_window(
                 Metric.REPLICAS_UP: replicas,
                 Metric.POOL_WAITING: waiting / step_s,
                 Metric.DENIED: count[Tally.DENIED],
+                Metric.LAG: lag / step_s,
             }
         for metric, value in values.items():
             metrics[row, metric] = value

@@ -88,7 +88,7 @@ class ScriptedSession:
     def apply(self, actions: Sequence[EngineAction]) -> None:
         self.applied += actions
 
-    def fork(self, runs: Sequence[int]) -> "ScriptedSession":
+    def fork(self, runs: Sequence[int], rekey: Sequence[int] | None = None) -> "ScriptedSession":
         raise NotImplementedError
 
     def events(self, run: int) -> npt.NDArray[np.void]:

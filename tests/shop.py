@@ -139,6 +139,38 @@ def elastic_shop() -> Scenario:
     )
 
 
+def queued_shop() -> Scenario:
+    """Return a shop that leaves most of its work to topics, with more messages than it can consume."""
+    orders = {"publish": {"topic": "orders"}}
+    mail = {"publish": {"topic": "mail", "required": False}}
+    audit = {"publish": {"topic": "audit", "probability": 0.5}}
+    query = {"call": {"to": "db.query", "timeout_s": 0.2, "retries": 1}}
+    again = {"redeliveries": 2, "backoff_s": 0.03, "timeout_s": 0.15}
+    common = {"threads": 4, "startup_s": 0.4, "drain_s": 0.5}
+    services: dict[str, dict[str, object]] = {
+        "api": {"operations": {"view": {"steps": [orders, mail, {"cpu": {"mean_s": 0.004}}, mail, mail]}}},
+        "rank": {
+            "replicas": {"initial": 2, "max": 9},
+            "operations": {"sort": {"steps": [{"cpu": {"mean_s": 0.03}}, query, audit], "cancellable": True}},
+        },
+        "db": {"operations": {"query": {"steps": [{"cpu": {"mean_s": 0.01}}]}, "send": {"steps": []}}},
+    }
+    return Scenario.model_validate(
+        {
+            "name": "queued",
+            "timing": {"step_s": 1.0, "steps": 12, "burn_in_steps": 1},
+            "network": {"mean_s": 0.004, "dist": "exponential"},
+            "services": {name: common | spec for name, spec in services.items()},
+            "topics": {
+                "orders": again | {"to": "rank.sort", "partitions": 8, "limit": 60},
+                "mail": again | {"to": "db.send", "partitions": 2, "limit": 7},
+                "audit": again | {"to": "db.query", "limit": 1000},
+            },
+            "workload": {"rate_rps": 90.0, "timeout_s": 1.0, "entries": [{"operation": "api.view"}]},
+        }
+    )
+
+
 TROUBLE = (
     Modulation(Param.SPEED, Place.PROCESS, 2),
     Modulation(Param.CRASH, Place.NODE, 0, 1),
@@ -146,18 +178,19 @@ TROUBLE = (
     Modulation(Param.DEPLOY, Place.VERSION, 1),
     Modulation(Param.POISON, Place.CONTENT, 1),
     Modulation(Param.OK, Place.VERSION, 0),
+    Modulation(Param.PILL, Place.CONTENT, 1),
 )
 CHANGES = tuple(
     Change(time_s, number, value)
     for time_s, number, value in [
-        (1.5, 0, 0.4), (2.0, 1, 1.5), (3.0, 5, 0.9), (3.2, 2, 1.5), (4.0, 3, 1.0), (5.1, 4, 0.5), (7.0, 0, 1.0),
-        (7.5, 2, 0.0), (8.0, 1, 0.0),
+        (0.5, 6, 1.0), (1.5, 0, 0.4), (2.0, 1, 1.5), (3.0, 5, 0.9), (3.2, 2, 1.5), (4.0, 3, 1.0), (4.1, 6, 0.7),
+        (5.1, 4, 0.5), (7.0, 0, 1.0), (7.5, 2, 0.0), (8.0, 1, 0.0),
     ]
 )  # fmt: skip
 
 ACTIONS: dict[float, list[tuple[ActionCode, int, int, float]]] = {
     2.0: [(ActionCode.SCALE, 2, -1, 3.0), (ActionCode.LIMIT_TRAFFIC, -1, -1, 0.8)],
-    4.0: [(ActionCode.QUARANTINE, 0, 0, 0.0), (ActionCode.SCALE, 1, -1, 2.0)],
+    4.0: [(ActionCode.QUARANTINE, 0, 0, 0.0), (ActionCode.SCALE, 1, -1, 2.0), (ActionCode.SKIP_MESSAGE, 1, -1, 0.0)],
     6.0: [(ActionCode.CLEAR_CACHE, 1, -1, 0.0), (ActionCode.RELEASE, 0, 0, 0.0), (ActionCode.SCALE, 2, -1, -2.0)],
     8.0: [(ActionCode.RESTART, 0, -1, 0.0), (ActionCode.ROLLBACK, 1, -1, 0.0), (ActionCode.SCALE, 0, -1, 7.0)],
 }

@@ -21,8 +21,8 @@ _ATTEMPTS = 1500
 _REQUESTS = 400
 
 #: Which groups of mechanics are drawn: how calls are made, how replicas work, what further changes there are,
-#: what caches can do beyond a lookup, how load comes and capacity follows.
-FEATURES = frozenset({"calls", "replicas", "changes", "caches", "load"})
+#: what caches can do beyond a lookup, how load comes and capacity follows, messages that nobody waits for.
+FEATURES = frozenset({"calls", "replicas", "changes", "caches", "load", "topics"})
 
 _OPERATIONS = ("get", "put")
 _FACTORS = (0.0, 0.25, 0.5, 1.0, 1.5, 3.0)
@@ -47,6 +47,7 @@ _VALUES: dict[Param, tuple[float, ...]] = {
     Param.LOSS_OUT: (0.0, 0.3, 1.0),
     Param.LOSS_BACK: (0.0, 0.3, 1.0),
     Param.HOT_KEY: (0.0, 0.5, 1.0),
+    Param.PILL: (0.0, 0.5, 1.0),
 }
 
 
@@ -54,6 +55,8 @@ def _feature_of(code: ActionCode) -> str:
     """Return the group of mechanics that an action belongs to."""
     if code <= ActionCode.ROLLBACK:
         return ""
+    if code is ActionCode.SKIP_MESSAGE:
+        return "topics"
     if code > ActionCode.CLEAR_QUEUE:
         return "changes"
     return "replicas" if code is ActionCode.CLEAR_QUEUE else "calls"
@@ -134,14 +137,51 @@ def _call(draw: Draw, to: str) -> dict[str, Any]:
     }
 
 
-def _step(draw: Draw, targets: list[str], caches: list[str], room: int, locked: bool = False) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Below:
+    """What a service may use: operations and caches of those drawn before it, and the topics so far."""
+
+    targets: list[str]
+    caches: list[str]
+    topics: dict[str, dict[str, Any]]  #: grows with every step that publishes to a new one
+
+    def publish(self, draw: Draw) -> dict[str, Any]:
+        """Draw a publication, often to a topic that others publish to as well."""
+        name = f"t{len(self.topics)}"
+        if not self.topics or (len(self.topics) < 3 and draw(st.booleans())):
+            self.topics[name] = _topic(draw, pick(draw, *self.targets))
+        else:
+            name = pick(draw, *self.topics)
+        return {"topic": name, "probability": pick(draw, 1.0, 1.0, 0.5, 0.0), "required": draw(st.booleans())}
+
+
+def _topic(draw: Draw, to: str) -> dict[str, Any]:
+    return {
+        "to": to,
+        "partitions": pick(draw, 1, 1, 2, 3),
+        "limit": pick(draw, 1, 2, 3, 50, 50),
+        "timeout_s": pick(draw, 0.03125, 0.125, 0.4, 5.0),
+        "redeliveries": pick(draw, 0, 1, 2, 5),
+        # long waits too, so that partitions are often found stuck
+        "backoff_s": pick(draw, 0.0, 0.0625, 0.5),
+        "backoff_limit_s": pick(draw, 0.125, 1.0, 1.0),
+        "jitter": pick(draw, 0.0, 0.0, 0.5, 1.0),
+    }
+
+
+def _step(draw: Draw, below: _Below, room: int, locked: bool = False) -> dict[str, Any]:
     """Draw a step that calls only what comes later; ``room`` bounds the nesting."""
+    targets, caches = below.targets, below.caches
     kinds = ["cpu", "delay"] + ["call"] * 2 * bool(targets) + ["cached"] * 2 * bool(caches and room)
     if "calls" in FEATURES:
         kinds += ["lock"] * (room > 0 and not locked) + ["parallel"] * bool(targets)
+    if "topics" in FEATURES:
+        kinds += ["publish"] * 2 * bool(targets)
     kind = pick(draw, *kinds)
+    if kind == "publish":
+        return {"publish": below.publish(draw)}
     if kind == "lock":
-        inner = [_step(draw, targets, caches, room - 1, locked=True) for _ in range(pick(draw, 0, 1, 2))]
+        inner = [_step(draw, below, room - 1, locked=True) for _ in range(pick(draw, 0, 1, 2))]
         return {"lock": {"name": pick(draw, "a", "a", "b"), "steps": inner}}
     if kind == "parallel":
         branches = [_call(draw, pick(draw, *targets)) for _ in range(pick(draw, 1, 2, 3))]
@@ -157,8 +197,18 @@ def _step(draw: Draw, targets: list[str], caches: list[str], room: int, locked: 
     if "caches" in FEATURES:
         cached["keys"] |= {"absent": pick(draw, 0.0, 0.0, 0.5), "replicated": pick(draw, 0, 0, 1, 4)}
         cached["coalesce"] = draw(st.booleans())
-    cached["steps"] = [_step(draw, targets, caches, room - 1, locked) for _ in range(pick(draw, 0, 1, 2))]
+    cached["steps"] = [_step(draw, below, room - 1, locked) for _ in range(pick(draw, 0, 1, 2))]
+    if cached.get("coalesce") and pick(draw, True, True, False):
+        # one key that is fetched for long: what others want meanwhile, they want of this fetch
+        cached["keys"]["count"] = 1
+        cached["steps"].insert(0, {"delay": _amount(draw, 0.1, 0.3)})
     return {"cached": cached}
+
+
+def _coalesces(steps: list[dict[str, Any]]) -> bool:
+    """Return whether spans may wait for each other's misses."""
+    inner = (step.get("cached", step.get("lock", {})) for step in steps)
+    return any(part.get("coalesce", False) or _coalesces(part.get("steps", [])) for part in inner)
 
 
 def _callees(steps: list[dict[str, Any]]) -> set[str]:
@@ -223,10 +273,11 @@ def _cache(draw: Draw) -> dict[str, Any]:
 
 def _service(draw: Draw, programs: dict[str, Any], cache: bool) -> dict[str, Any]:
     initial = pick(draw, 1, 1, 2, 3)
+    crowded = any(_coalesces(program["steps"]) for program in programs.values())
     balancers = ["round_robin", "least_outstanding"] + ["random", "power_of_two"] * ("replicas" in FEATURES)
     return _replica_mechanics(draw) | {
         "replicas": {"initial": initial, "min": 1, "max": initial + pick(draw, 0, 1, 3)},
-        "threads": pick(draw, 1, 1, 2, 4),
+        "threads": pick(draw, 2, 4, 4) if crowded else pick(draw, 1, 1, 2, 4),
         "cores": pick(draw, 0.5, 1.0, 2.0),
         "speed": pick(draw, 0.5, 1.0, 1.25),
         "queue": pick(draw, 0, 1, 3, 50),
@@ -255,26 +306,31 @@ def _service(draw: Draw, programs: dict[str, Any], cache: bool) -> dict[str, Any
     }
 
 
-def _weight(steps: list[dict[str, Any]], weights: dict[str, int]) -> int:
+def _weight(steps: list[dict[str, Any]], weights: dict[str, int], topics: dict[str, dict[str, Any]]) -> int:
     """Return how many attempts a walk through the steps makes at most."""
     total = 0
     for step in steps:
+        if "publish" in step:
+            topic = topics[step["publish"]["topic"]]
+            total += (1 + topic["redeliveries"]) * weights[topic["to"]]
         calls = [step[kind] for kind in ("call", "cached") if kind in step] + step.get("parallel", {}).get(
             "branches", []
         )
         for call in calls:
             members = 1 + (call.get("hedge") or {"max": 0})["max"]
-            total += (1 + call["retries"]) * members * weights[call["to"]] + _weight(call.get("steps", []), weights)
-        total += _weight(step.get("lock", {}).get("steps", []), weights)
+            total += (1 + call["retries"]) * members * weights[call["to"]]
+            total += _weight(call.get("steps", []), weights, topics)
+        total += _weight(step.get("lock", {}).get("steps", []), weights, topics)
     return total
 
 
-def _services(draw: Draw) -> tuple[dict[str, Any], dict[str, int]]:
-    """Draw the services, callees before callers; return them and the weights of their operations."""
+def _services(draw: Draw) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
+    """Draw the services, callees before callers; return them, their topics and the weights of their operations."""
     n_services = pick(draw, 1, 2, 3, 4)
     services: dict[str, Any] = {}
     targets: list[str] = []
     caches: list[str] = []
+    topics: dict[str, dict[str, Any]] = {}
     weights: dict[str, int] = {}
     for number in range(n_services):
         name = f"s{number}"
@@ -283,18 +339,19 @@ def _services(draw: Draw) -> tuple[dict[str, Any], dict[str, int]]:
         for operation in _OPERATIONS[: pick(draw, 1, 1, 2)]:
             n_steps = pick(draw, 0, 1, 2) if cache else pick(draw, 1, 2, 3, 4)
             leaf = cache and pick(draw, True, True, False)
-            steps = [_step(draw, [] if leaf else targets, [] if leaf else caches, 2) for _ in range(n_steps)]
+            below = _Below([], [], topics) if leaf else _Below(targets, caches, topics)
+            steps = [_step(draw, below, 2) for _ in range(n_steps)]
             programs[operation] = {"steps": steps}
             if "calls" in FEATURES:
                 programs[operation]["cancellable"] = draw(st.booleans())
-            weights[f"{name}.{operation}"] = 1 + _weight(steps, weights)
+            weights[f"{name}.{operation}"] = 1 + _weight(steps, weights, topics)
         services[name] = _service(draw, programs, cache)
         targets += [f"{name}.{operation}" for operation in programs]
         if cache:
             caches += [f"{name}.{operation}" for operation in programs]
     # either direction of numbering: a caller may come before or after its callees
     order = draw(st.permutations(list(services)))
-    return {name: services[name] for name in order}, weights
+    return {name: services[name] for name in order}, topics, weights
 
 
 def _load(draw: Draw, most: int, span_s: float) -> dict[str, Any]:
@@ -343,7 +400,7 @@ def _workload(draw: Draw, weights: dict[str, int], span_s: float) -> dict[str, A
 def scenarios(draw: Draw) -> Scenario:
     """Draw a scenario of one to four services and some hundred requests at most."""
     timing = {"step_s": pick(draw, 0.5, 1.0, 0.7), "steps": pick(draw, 6, 10), "burn_in_steps": pick(draw, 0, 1, 3)}
-    services, weights = _services(draw)
+    services, topics, weights = _services(draw)
     span_s = timing["step_s"] * (timing["steps"] + timing["burn_in_steps"])
     return Scenario.model_validate(
         {
@@ -352,6 +409,7 @@ def scenarios(draw: Draw) -> Scenario:
             "slo": {"latency_s": pick(draw, 0.0625, 0.25, 2.0)},
             "network": _latency(draw),
             "services": services,
+            "topics": topics,
             "workload": _workload(draw, weights, span_s),
         }
     )
@@ -359,6 +417,8 @@ def scenarios(draw: Draw) -> Scenario:
 
 def _needs(param: Param) -> str:
     """Return the group of mechanics that a parameter belongs to."""
+    if param is Param.PILL:
+        return "topics"
     if param is Param.HOT_KEY:
         return "changes"
     return "calls" if param > Param.CONFIG else ""
@@ -368,11 +428,18 @@ def _place(draw: Draw) -> Place:
     return Place(pick(draw, *(place for place in Place if place <= Place.OUTSIDE or "changes" in FEATURES)))
 
 
+def _hit(draw: Draw, scenario: Scenario, *, consumers: bool) -> int:
+    """Draw a service, mostly a consumer of a topic if it is for these and there is one."""
+    names = scenario.service_names
+    fitting = sorted(map(names.index, scenario.consumers)) if consumers and pick(draw, True, True, False) else []
+    return int(pick(draw, *(fitting or range(len(names)))))
+
+
 def _modulation(draw: Draw, scenario: Scenario) -> Modulation:
     param = pick(draw, *(param for param in Param if _needs(param) in {"", *FEATURES}))
     if param is Param.SURGE:
         return Modulation(param, Place.WORKLOAD)
-    service = draw(st.integers(0, len(scenario.services) - 1))
+    service = _hit(draw, scenario, consumers=param is Param.PILL)
     if param in EDGE:
         caller = draw(st.integers(-1, len(scenario.services) - 1))
         return Modulation(param, _place(draw), caller, -1, service)
@@ -393,6 +460,10 @@ def _inputs(draw: Draw, scenario: Scenario, run: int) -> RunInputs:
         for number, modulation in enumerate(modulations)
         for _ in range(pick(draw, 0, 1, 2, 3))
     ]
+    if scenario.topics and pick(draw, True, True, False):
+        # there will be something to skip
+        changes.append(Change(_instant(draw, scenario, first, 1), len(modulations), 1.0))
+        modulations += (Modulation(Param.PILL, Place.CONTENT, _hit(draw, scenario, consumers=True)),)
     changes.sort(key=lambda change: (change.time_s, change.modulation))
     seed = draw(st.integers(0, 2**16))
     key = run_key(seed, pick(draw, *SPLITS), run, 0)
@@ -410,7 +481,7 @@ def _action(draw: Draw, scenario: Scenario, edge: int, n_runs: int) -> EngineAct
         amount = pick(draw, 0.0, 0.5, 2.0)
     elif code is ActionCode.DEGRADE:
         amount = pick(draw, 0.0, 1.0)
-    service = draw(st.integers(0, len(scenario.services) - 1))
+    service = _hit(draw, scenario, consumers=code is ActionCode.SKIP_MESSAGE)
     replica = draw(st.integers(0, 3))
     run = draw(st.integers(0, n_runs - 1))
     return EngineAction(run, code, _instant(draw, scenario, edge, edge), service, replica, amount)
@@ -428,5 +499,9 @@ def examples(draw: Draw) -> Example:
     for _ in range(pick(draw, 0, 2, 5)):
         edge = pick(draw, *edges)
         actions.append((edge, _action(draw, scenario, edge, n_runs)))
+    if scenario.topics and pick(draw, True, True, False):
+        edge, service = pick(draw, *edges), _hit(draw, scenario, consumers=True)
+        at_s = _instant(draw, scenario, edge, edge)
+        actions.append((edge, EngineAction(0, ActionCode.SKIP_MESSAGE, at_s, service)))
     inputs = tuple(_inputs(draw, scenario, run) for run in range(n_runs))
     return Example(scenario, inputs, stops, tuple(actions), draw(st.integers(0, len(stops) - 1)))

@@ -10,13 +10,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.api import AgentTrace, Detection, Situation
+from agent.api import AgentTrace, ConsultsRollouts, Decision, Detection, Situation
+from agent.forking import forked
 from agent.registry import DETECTORS, DIAGNOSERS, POLICIES, make_detector, make_diagnoser, make_policy
-from simcore.codes import ActionCode
 from simcore.errors import InputError, RegistryError
 from simcore.streams import run_key
 from simcore.windows import Metric
-from tests.agent_world import API, CACHE, DB, TOPOLOGY, actions, ask, failing, healthy, keys, observe, remember, slow
+from tests.agent_world import (
+    API,
+    CACHE,
+    DB,
+    TOPOLOGY,
+    MadeUpRollouts,
+    actions,
+    ask,
+    failing,
+    healthy,
+    keys,
+    observe,
+    remember,
+    slow,
+)
 
 TABLE = actions()
 N_RUNS = 5
@@ -106,6 +120,20 @@ def test_a_detector_judges_a_run_alone_as_in_a_batch(detector: Any) -> None:
         np.testing.assert_array_equal(stacked(together, name)[4], stacked(alone, name)[0])
 
 
+def test_a_forked_detector_goes_on_as_if_it_had_been_there_all_along(detector: Any) -> None:
+    metrics, rows = troubled(), np.array([3, 0, 0, 1])
+    whole = watch(detector, metrics, list(range(N_RUNS)))
+    detector.start(TOPOLOGY, keys(N_RUNS))
+    for t in range(36):
+        detector.update(frozen(observe(metrics, t)))
+    twin = forked(detector, rows)
+    later = [twin.update(frozen(observe(metrics[rows], t))) for t in range(36, metrics.shape[1])]
+    original = [detector.update(frozen(observe(metrics, t))) for t in range(36, metrics.shape[1])]
+    for name in ("alarm", "overall", "score", "excess"):
+        np.testing.assert_array_equal(stacked(whole, name)[rows, 36:], stacked(later, name))
+        np.testing.assert_array_equal(stacked(whole, name)[:, 36:], stacked(original, name))
+
+
 def test_a_detector_starts_anew_with_every_batch(detector: Any) -> None:
     first, second = (watch(detector, troubled(), [0, 1, 2]) for _ in range(2))
     for name in ("alarm", "score"):
@@ -186,6 +214,20 @@ def test_a_diagnoser_says_of_a_run_alone_what_it_says_in_a_batch(diagnoser: Any)
     assert together.explain(1) == alone.explain(0)
 
 
+def test_a_forked_diagnoser_says_what_the_original_says(diagnoser: Any) -> None:
+    rows, metrics = np.array([3, 0, 0]), troubled()
+    whole = diagnose(diagnoser, list(range(N_RUNS)), [3, 0, 0])
+    twin = forked(diagnoser, rows)
+    excess = np.random.default_rng(1).gamma(1, 1, (N_RUNS, 3))
+    excess[2] = np.nan
+    detection = frozen(Detection(np.ones(3, np.bool_), excess[rows].mean(1), excess[rows], excess[rows].copy()))
+    later = twin.diagnose(
+        frozen(observe(metrics[rows], 45)), detection, forked(remember(metrics, 45, 34), rows), np.arange(3)
+    )
+    for name in ("suspect", "confidence", "ranked"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(later, name))
+
+
 def test_a_diagnoser_repeats_itself(diagnoser: Any) -> None:
     one, other = (diagnose(diagnoser, list(range(N_RUNS)), [0, 1, 4]) for _ in range(2))
     np.testing.assert_array_equal(one.ranked, other.ranked)
@@ -197,9 +239,14 @@ def test_a_diagnoser_repeats_itself(diagnoser: Any) -> None:
 
 @pytest.fixture(params=list(POLICIES))
 def policy(request: pytest.FixtureRequest) -> Any:
-    made = make_policy(request.param)
-    made.start(TOPOLOGY, TABLE)
-    return made
+    return started(make_policy(request.param))
+
+
+def started(policy: Any) -> Any:
+    policy.start(TOPOLOGY, TABLE)
+    if isinstance(policy, ConsultsRollouts):
+        policy.consult(MadeUpRollouts())
+    return policy
 
 
 def situations() -> list[Situation]:
@@ -240,6 +287,27 @@ def test_a_policy_chooses_only_what_is_allowed(policy: Any) -> None:
         assert all(choices.explain(row) for row in rows)
 
 
+def test_a_forked_policy_decides_as_the_original(policy: Any) -> None:
+    before = situations()[4]
+    policy.decide(before)
+    twin = forked(policy, np.array([3]))
+    one = part(before, [3])
+    moved = dataclasses.replace(
+        one,
+        runs=np.zeros(1, np.int64),
+        observation=taken(before.observation, [3]),
+        history=forked(before.history, np.array([3])),
+        diagnosis=dataclasses.replace(taken(before.diagnosis, [3]), runs=np.zeros(1, np.int64)),
+    )
+    np.testing.assert_array_equal(twin.decide(moved).action, policy.decide(before).action[3:4])
+
+
+def taken(value: Any, rows: list[int]) -> Any:
+    """Return a dataclass of arrays with some rows of each."""
+    arrays = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    return dataclasses.replace(value, **{n: a[rows] for n, a in arrays.items() if isinstance(a, np.ndarray)})
+
+
 def test_a_policy_with_nothing_allowed_waits(policy: Any) -> None:
     nothing = np.zeros((N_RUNS, len(TABLE)), np.bool_)
     nothing[:, 0] = True
@@ -254,31 +322,34 @@ def test_a_policy_decides_for_a_run_alone_as_in_a_batch_and_again_the_same(polic
             np.testing.assert_array_equal(getattr(together, name)[3], getattr(alone, name)[0])
 
 
-def lessons() -> list[Any]:
-    from agent.api import Decision
-
-    rng = np.random.default_rng(4)
-    return [
-        Decision(
-            run=i, opened=0, action=1, code=int(code), legal=(0, 1), propensity=1.0, score=0.5,
-            signature="db|errors|load1|amp0|errors|first", target=DB, explain=str, closed=5, reward=rng.random(),
-        )
-        for i, code in enumerate((ActionCode.NOOP, ActionCode.RESTART, ActionCode.ROLLBACK) * 5)
-    ]  # fmt: skip
+def lessons(policy: Any) -> list[Any]:
+    """Return the decisions that a policy takes in the situations, with rewards."""
+    rng, found = np.random.default_rng(4), []
+    for situation in situations():
+        choices = policy.decide(situation)
+        found += [
+            Decision(
+                run=row, opened=0, action=int(action), code=int(TABLE.code[action]), legal=(0, 1), propensity=1.0,
+                score=0.5, signature=situation.signature.key(row, TOPOLOGY.services), target=DB, explain=str, closed=5,
+                reward=rng.random(), context=() if choices.context is None else tuple(choices.context[row].tolist()),
+            )
+            for row, action in enumerate(choices.action)
+        ]  # fmt: skip
+    return found
 
 
 def test_a_policy_survives_being_saved_and_loaded(policy: Any) -> None:
-    policy.merge(lessons())
+    policy.merge(lessons(policy))
     copied = make_policy(policy.name)
     copied.load(json.loads(json.dumps(policy.state(), allow_nan=False)))
-    copied.start(TOPOLOGY, TABLE)
+    started(copied)
     assert json.dumps(copied.state()) == json.dumps(policy.state())
     for situation in situations():
         np.testing.assert_array_equal(policy.decide(situation).action, copied.decide(situation).action)
 
 
 def test_a_frozen_policy_is_certain_unless_chance_is_its_nature(policy: Any) -> None:
-    policy.merge(lessons())
+    policy.merge(lessons(policy))
     policy.freeze()
     for situation in situations():
         propensity = policy.decide(situation).propensity

@@ -1,4 +1,4 @@
-"""``three_tier`` is calibrated so that comparing agents means something; this holds it there."""
+"""The shops are calibrated so that comparing agents means something; this holds them there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,6 +79,15 @@ def test_utilisation_moves_between_forty_and_seventy_five_percent_over_the_wave(
     assert busiest.argmax() == API
 
 
+def test_the_boutique_is_calm_without_a_fault_and_most_of_its_faults_bite() -> None:
+    scenario = load_scenario("online_boutique")
+    calm = simulate(scenario, [make_run(scenario, seed=11, split="test", run=i, faults=()).inputs for i in range(60)])
+    assert calm.incident.any(axis=1).mean() < 0.05
+    runs = [run for run in (make_run(scenario, seed=11, split="test", run=i) for i in range(80)) if run.faults]
+    seen = simulate(scenario, [run.inputs for run in runs])
+    assert 0.5 < np.mean([seen.incident[i, onset(run) :].any() for i, run in enumerate(runs)]) < 0.9
+
+
 def test_sixty_to_ninety_percent_of_the_faults_bite(faulty: tuple[list[Run], Seen]) -> None:
     runs, seen = faulty
     bite = [seen.incident[i, onset(run) :].any() for i, run in enumerate(runs)]
@@ -119,6 +128,10 @@ def actions_on(service: int, replica: int) -> dict[str, tuple[ActionCode, int, i
         "clear_cache": (ActionCode.CLEAR_CACHE, CACHE, -1, 0.0),
         "quarantine": (ActionCode.QUARANTINE, service, replica, 0.0),
         "limit_traffic": (ActionCode.LIMIT_TRAFFIC, -1, -1, 0.7),
+        "raise_limit": (ActionCode.RAISE_LIMIT, service, -1, 0.0),
+        "rotate": (ActionCode.ROTATE, service, -1, 0.0),
+        "degrade": (ActionCode.DEGRADE, API, -1, 1.0),
+        "escalate": (ActionCode.ESCALATE, -1, -1, 0.0),
     }
 
 
@@ -155,6 +168,9 @@ def test_no_single_action_is_best_for_all_faults() -> None:
             ("cache_poison@cache", 0.7, "content"),
             ("slow_replica@api/1", 0.8, "node"),
             ("traffic_surge@workload", 0.5, "workload"),
+            ("cpu_throttle@db", 0.9, "quota"),
+            ("expiry@cache", 0.9, "credential"),
+            ("partition@api:partner", 0.9, "outside"),
         )
     }
     assert best == {
@@ -164,4 +180,7 @@ def test_no_single_action_is_best_for_all_faults() -> None:
         "cache_poison@cache": "clear_cache",
         "slow_replica@api/1": "quarantine",
         "traffic_surge@workload": "scale",
+        "cpu_throttle@db": "raise_limit",
+        "expiry@cache": "rotate",
+        "partition@api:partner": "degrade",
     }

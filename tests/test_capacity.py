@@ -30,12 +30,26 @@ from simcore.kernels.spans import (
     RESERVED,
     RING_END,
     THINKING,
+    TOPICS,
     UNSENT,
     WAITING,
 )
 from simcore.model.scenario import Scenario
 from simcore.streams import run_key
-from tests.shop import END_S, EVERY, act, elastic_shop, guarded_shop, lane_of, logs_of, play, runs, shop, windows_of
+from tests.shop import (
+    END_S,
+    EVERY,
+    act,
+    elastic_shop,
+    guarded_shop,
+    lane_of,
+    logs_of,
+    play,
+    queued_shop,
+    runs,
+    shop,
+    windows_of,
+)
 from tests.strategies import Example, examples
 
 _FEW = settings(
@@ -43,7 +57,7 @@ _FEW = settings(
 )
 
 #: As little as there can be.
-ONE = Capacity(spans=1, jobs=1, ends=1, log=1, control=1, spare_replicas=0)
+ONE = Capacity(spans=1, jobs=1, ends=1, log=1, control=1, messages=1, spare_replicas=0)
 
 _CASES = {
     "an overloaded shop": (shop(90.0), runs(3, trouble=False)),
@@ -51,6 +65,7 @@ _CASES = {
     "replicas out of memory": (shop(memory=1250), runs(3)),
     "guarded calls": (guarded_shop(), runs(3)),
     "load that comes and goes": (elastic_shop(), runs(3)),
+    "messages that wait": (queued_shop(), runs(3)),
 }
 
 
@@ -78,6 +93,7 @@ def test_a_run_that_starts_with_room_for_one_grows_and_gives_the_same_bytes(case
         assert min(int(grown[name]) for name in ("span_cap", "end_cap", "control_cap", "per_replica")) > 4
         assert grown["replica_cap"] > 5
         assert not log or grown["log_cap"] > 1000
+        assert (int(grown["message_cap"]) > 64) == bool(scenario.topics)
 
 
 @_FEW
@@ -167,6 +183,52 @@ def test_a_kill_that_cancels_hundreds_of_calls_finds_room_for_their_entries() ->
     assert lane_of(narrow, 0)["control_cap"] >= lane_of(narrow, 0)["span_cap"] > 400
 
 
+def _mailbox(**topic: object) -> Scenario:
+    """Return a front that publishes to a back that consumes a message a second on each partition."""
+    steps = [{"publish": {"topic": "mail"}}, {"publish": {"topic": "mail"}}]
+    work = {"steps": [{"delay": {"mean_s": 1.0, "dist": "constant"}}]}
+    back = {"threads": 10_000, "memory": {"per_span_bytes": 0}, "operations": {"work": work}}
+    return Scenario.model_validate(
+        {
+            "name": "mailbox",
+            "timing": {"step_s": 1.0, "steps": 60, "burn_in_steps": 0},
+            "services": {
+                "front": {"operations": {"get": {"steps": steps}}},
+                "back": back,
+            },
+            "topics": {"mail": {"to": "back.work"} | topic},
+            "workload": {"rate_rps": 100.0, "entries": [{"operation": "front.get"}]},
+        }
+    )
+
+
+def test_hundreds_of_skipped_messages_make_room_for_the_next_ones_at_once() -> None:
+    # every delivery is late, so that its partition waits for it in vain
+    late = {"partitions": 500, "timeout_s": 0.25, "backoff_s": 0.0, "redeliveries": 31}
+    sessions = [BatchSession(_mailbox(**late), runs(1, trouble=False), log=True, capacity=room) for room in (None, ONE)]
+    for session in sessions:
+        session.advance(9.0)
+        session.apply([EngineAction(0, ActionCode.SKIP_MESSAGE, 9.25, 1)])
+        session.advance(11.0)
+        assert_consistent(session, 0)
+    assert logs_of(sessions[0]) == logs_of(sessions[1])
+    log = sessions[0].events(0)
+    skipped = log[log["event"] == Event.SKIPPED]
+    assert skipped.size > 400
+    assert set(skipped["time_s"]) == {9.25}
+    first, last = (np.flatnonzero(log["event"] == Event.SKIPPED)[end] for end in (0, -1))
+    assert np.count_nonzero(log["event"][first:last] == Event.SENT) > 300
+
+
+def test_a_message_that_waits_takes_far_less_room_than_a_span() -> None:
+    session = BatchSession(_mailbox(), runs(1, trouble=False))
+    session.advance(60.0)
+    lane, part = lane_of(session, 0), session._arenas.part
+    assert lane["n_messages"] > 9000
+    assert lane["span_cap"] == 64
+    assert part(0, "messages").nbytes <= 32 * 2 * int(lane["n_messages"])
+
+
 def test_the_growth_of_one_run_leaves_the_others_arrays_alone() -> None:
     quiet, loud, again = runs(1, trouble=False)[0], runs(1, first=1)[0], runs(1, trouble=False)[0]
     session = BatchSession(shop(5.0), [quiet, loud, again])
@@ -199,18 +261,19 @@ def _crowd(**service: object) -> Scenario:
 
 
 _LIMITED = {
-    "spans": (Capacity(limit=100), False, {}),
-    "jobs": (Capacity(spans=2048, limit=16), False, {}),
-    "ends": (Capacity(ends=8, limit=32), False, {"cores": 100.0, "operations": {"work": {"steps": []}}}),
-    "log": (Capacity(spans=1, log=1, limit=100), True, {"cores": 100.0, "operations": {"work": {"steps": []}}}),
+    "spans": (Capacity(limit=100), False, _crowd()),
+    "jobs": (Capacity(spans=2048, limit=16), False, _crowd()),
+    "ends": (Capacity(ends=8, limit=32), False, _crowd(cores=100.0, operations={"work": {"steps": []}})),
+    "log": (Capacity(spans=1, log=1, limit=100), True, _crowd(cores=100.0, operations={"work": {"steps": []}})),
+    "messages": (Capacity(limit=100), False, _mailbox()),
 }
 
 
 @pytest.mark.parametrize("need", _LIMITED)
 def test_past_the_limit_an_error_names_run_and_service_and_what_it_needs(need: str) -> None:
-    capacity, log, service = _LIMITED[need]
+    capacity, log, scenario = _LIMITED[need]
     inputs = [RunInputs(41, run_key(3, "test", 41, 0), 0.0)]
-    session = BatchSession(_crowd(**service), inputs, log=log, capacity=capacity)
+    session = BatchSession(scenario, inputs, log=log, capacity=capacity)
     message = (
         rf"^run 41 needs more than {capacity.limit} {need} at \d+\.\d s; most of its work is at service '(front|back)'$"
     )
@@ -309,6 +372,7 @@ def assert_consistent(session: BatchSession, run: int) -> None:
     assert set(state[live]) <= set(AT_WORK) | away
     _assert_calls_consistent(session, run)
     _assert_gates_consistent(session, run)
+    _assert_topics_consistent(session, run)
 
 
 def _assert_calls_consistent(session: BatchSession, run: int) -> None:
@@ -356,6 +420,38 @@ def _assert_gates_consistent(session: BatchSession, run: int) -> None:
         assert inside == ([int(lock["holder"])] if lock["holder"] >= 0 else [])
 
 
+def _assert_topics_consistent(session: BatchSession, run: int) -> None:
+    """Check that every message is in one line, every line's head under way, and nothing else is."""
+    lane, part = lane_of(session, run), session._arenas.part
+    spans, messages = part(run, "spans"), part(run, "messages")
+    cap = len(messages)
+    assert lane["message_cap"] == cap
+    lines: list[int] = []
+    under_way: dict[int, int] = {}
+    for number, partition in enumerate(part(run, "partitions")):
+        line = _chain(int(partition["head"]), messages["next"], cap)
+        assert len(line) == partition["n"]
+        assert partition["tail"] == (line[-1] if line else -1)
+        if line:
+            under_way[int(partition["delivery"])] = TOPICS - number
+            delivery, head = spans[partition["delivery"]], messages[line[0]]
+            assert [delivery[name] for name in ("request", "site", "priority")] == [
+                head[name] for name in ("request", "site", "priority")
+            ]
+        lines += line
+    deliveries = np.flatnonzero(_live(spans["state"]) & (spans["parent"] <= TOPICS)).tolist()
+    assert {s: int(spans["parent"][s]) for s in deliveries} == under_way
+    assert set(spans["state"][deliveries]) <= {OUT, BACK, UNSENT, *AT_WORK}
+    assert lane["n_messages"] == len(lines)
+    free = _chain(int(lane["free_message"]), messages["next"], cap)
+    assert sorted(lines + free) == list(range(int(lane["used_messages"])))
+    lag = np.zeros(len(part(run, "fleets")), np.int64)
+    for topic in session._plan.topics:
+        mine = part(run, "partitions")[topic["first"] : topic["first"] + topic["partitions"]]
+        lag[topic["service"]] += mine["n"].sum()
+    assert part(run, "fleets")["lag"].tolist() == lag.tolist()
+
+
 @_FEW
 @given(examples())
 def test_records_lists_and_counts_agree_at_every_edge(example: Example) -> None:
@@ -386,16 +482,28 @@ def test_records_lists_and_counts_agree_in_a_guarded_shop() -> None:
             assert_consistent(session, run)
 
 
+def test_records_lists_and_counts_agree_in_a_queued_shop() -> None:
+    session = BatchSession(queued_shop(), runs(4), capacity=ONE)
+    for edge in EVERY:
+        act(session)
+        session.advance(edge)
+        for run in range(4):
+            assert_consistent(session, run)
+
+
 def test_a_lost_record_is_noticed() -> None:
-    for array, field in (("lanes", "n_free"), ("replicas", "outstanding"), ("replicas", "threads"), ("spans", "ring")):
-        session = BatchSession(shop(90.0), runs(1))
+    lost = [("lanes", "n_free"), ("replicas", "outstanding"), ("replicas", "threads"), ("spans", "ring")]
+    lost += [("lanes", "n_messages"), ("partitions", "n"), ("fleets", "lag"), ("lanes", "free_message")]
+    for array, field in lost:
+        session = BatchSession(queued_shop(), runs(1))
         session.advance(3.0)
         assert_consistent(session, 0)
         if array == "lanes":
             session._arenas.lanes[field][0] += 1
         else:
             rows = session._arenas.part(0, array)
-            rows[field][np.flatnonzero(rows["state"] >= 0)[0]] += 1
+            live = np.flatnonzero(rows["state"] >= 0)[0] if "state" in (rows.dtype.names or ()) else 0
+            rows[field][live] += 1
         with pytest.raises(AssertionError):
             assert_consistent(session, 0)
 

@@ -15,11 +15,18 @@ import pytest
 
 import cli
 from agent.commands.progress import Compiling, Progress
+from simcore.model.action_types import ACTIONS
+from simcore.model.catalogue import CATALOGUE
+from simcore.model.inputs import MIXES
 from tests.conftest import TINY, Invoke
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"numba", "numpy", "polars", "sklearn", "pydantic", "simpy", "rich", "ruamel"}
-COMMANDS = [(), ("run",), ("eval",), ("scenario",), ("faults",), ("actions",), ("validate",), ("scenario", "check")]
+NAMES = (
+    "run", "eval", "compare", "isolate", "abstain", "ope", "explain", "scenario", "scenario check", "faults", "actions",
+    "validate", "rca", "counterfactual",
+)  # fmt: skip
+COMMANDS = [(), *(tuple(name.split()) for name in NAMES)]
 
 
 def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -99,6 +106,20 @@ def test_faults_and_actions_are_listed(tiny: str, invoke: Invoke) -> None:
     assert "clear_cache" not in actions
 
 
+def test_the_catalogues_come_as_json_too(tiny: str, invoke: Invoke) -> None:
+    faults = {row["type"]: row for row in json.loads(invoke("faults", "--json").out)}
+    assert set(faults) == set(CATALOGUE)
+    assert faults["poison_pill"]["parameters"] == ["pill"]
+    assert faults["latency_spike"]["parameters"] == ["network", "demand", "delay"]
+    assert faults["expiry"]["lives_in"] == {"credential": 1.0}
+    kinds = {row["kind"]: row for row in json.loads(invoke("actions", "--json").out)}
+    assert set(kinds) == set(ACTIONS)
+    assert kinds["scale"]["undone_by"] == "scale the other way"
+    offered = json.loads(invoke("actions", "--scenario", tiny, "--json").out)
+    assert [row["action"] for row in offered][:3] == ["noop", "restart(api)", "restart(db)"]
+    assert (offered[1]["service"], offered[1]["delay_s"], offered[1]["cost"]) == ("api", 5.0, 0.002)
+
+
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
@@ -108,6 +129,8 @@ def test_faults_and_actions_are_listed(tiny: str, invoke: Invoke) -> None:
         (["--policy", "noop,noop"], ["names something twice"]),
         (["--no-agent", "--shadow", "--policy", "noop"], ["--no-agent leaves no room for --policy", "--shadow"]),
         (["--onset", "90"], ["no --fault is given"]),
+        (["--mix", "uniform", "--fault", "none"], ["--mix uniform says how faults are drawn, but --fault sets them"]),
+        (["--mix", "even"], ["'even' is not one of 'default', 'uniform'"]),
         (["--fault", "latency_spik@db", "--onset", "soon"], ["did you mean 'latency_spike'?", "--onset: a time must"]),
         (["--fault", "error_burst@nowhere", "--severity", "2"], ["severity must be > 0 and <= 1", "got 'nowhere'"]),
         (["--policy-in", "missing.json"], ["cannot read missing.json"]),
@@ -131,6 +154,7 @@ def test_a_mistake_on_the_command_line_is_one_clear_line(
     [
         (["--row", "3"], "--from RESULTS and --row N belong together"),
         (["--from", "x.csv", "--row", "0", "--seed", "2", "--run", "1"], "leaves no room for --seed, --run"),
+        (["--from", "x.csv", "--row", "0", "--mix", "uniform"], "leaves no room for --mix"),
         (["--from", "x.csv", "--row", "0"], "there is no such file"),
         (["--events", "log.txt"], "must name a .csv or .parquet file"),
         (["--json", "--render"], "exclude each other"),
@@ -232,11 +256,27 @@ def test_any_row_is_replayed_exactly_with_the_policy_of_its_round(
         assert f"replayed row {row}: every value is as stored" in result.err
 
 
+def test_rows_of_another_mix_of_faults_are_replayed(tmp_path: Path, invoke: Invoke) -> None:
+    drawn = {}
+    for mix in MIXES:
+        out = tmp_path / f"{mix}.csv"
+        few = ["--scenario", "clinic", "--episodes", 12, "--steps", 6, "--policy", "noop", "--mix", mix, "--out", out]
+        result = invoke("eval", *few)
+        assert result.code == 0
+        assert ("uniform mix of faults" in result.out) == (mix == "uniform")
+        drawn[mix] = pl.read_csv(out)["fault_type"].to_list()
+    assert drawn["uniform"] != drawn["default"]
+    differing = next(i for i, kinds in enumerate(zip(*drawn.values(), strict=True)) if len(set(kinds)) == 2)
+    result = invoke("run", "--from", tmp_path / "uniform.csv", "--row", differing)
+    assert result.code == 0, result.err
+    assert f"replayed row {differing}: every value is as stored" in result.err
+
+
 def test_an_evaluation_of_a_scenario_that_draws_no_faults_says_so(invoke: Invoke) -> None:
-    few = ["--scenario", "clinic", "--episodes", 1, "--steps", 4, "--no-agent"]
-    assert "note: scenario clinic draws no faults; aim one with --fault" in invoke("eval", *few).err
+    few = ["--scenario", "w2", "--episodes", 1, "--steps", 4, "--no-agent"]
+    assert "note: scenario w2 draws no faults; aim one with --fault" in invoke("eval", *few).err
     assert "note:" not in invoke("eval", *few, "--quiet").err
-    assert "note:" not in invoke("eval", *few, "--fault", "expiry@stock", "--onset", 5).err
+    assert "note:" not in invoke("eval", *few, "--fault", "expiry@db", "--onset", 2).err
 
 
 def test_a_row_is_replayed_when_the_services_are_not_in_the_order_of_the_alphabet(

@@ -65,12 +65,15 @@ def test_a_label_is_what_people_write(text: str) -> None:
     ("text", "message"),
     [
         ("latency_spik@db", "there is no fault type 'latency_spik'; did you mean 'latency_spike'? (types: none, lat"),
-        ("net_delay@cache:db", "the target must be 'api:cache', 'api:db' or 'clients:api', got 'cache:db'"),
+        (
+            "net_delay@cache:db",
+            "the target must be 'api:cache', 'api:db', 'api:partner' or 'clients:api', got 'cache:db'",
+        ),
         ("net_delay@api:db/1", "an edge between two services has no replicas, got 'api:db/1'"),
         ("latency_spike@api:db", "'api:db' is an edge between two services; latency_spike is aimed at a service or"),
-        ("latency_spike@dbb", "the target must be 'api', 'cache' or 'db', got 'dbb'; did you mean 'db'?"),
-        ("latency_spike@", "the target must be 'api', 'cache' or 'db', got ''"),
-        ("latency_spike@workload", "the target must be 'api', 'cache' or 'db', got 'workload'"),
+        ("latency_spike@dbb", "the target must be 'api', 'cache', 'db' or 'partner', got 'dbb'; did you mean 'db'?"),
+        ("latency_spike@", "the target must be 'api', 'cache', 'db' or 'partner', got ''"),
+        ("latency_spike@workload", "the target must be 'api', 'cache', 'db' or 'partner', got 'workload'"),
         (
             "cache_flush@db",
             "cache_flush is aimed at a cache or one replica of it: the target must be 'cache', got 'db'",
@@ -104,8 +107,8 @@ def test_all_mistakes_of_a_fault_are_reported_at_once() -> None:
         start + "onset must be >= 0 and before the episode's end at 1200 s, got 1200",
         start + "duration must be > 0 (or -1: until fixed), got 0",
         start + "severity must be > 0 and <= 1, got 1.5",
-        start + "crash_loop is aimed at a service or one replica of it: the target must be 'api', 'cache' or 'db', "
-        "got 'dbb'; did you mean 'db'?",
+        start + "crash_loop is aimed at a service or one replica of it: the target must be 'api', 'cache', 'db' or "
+        "'partner', got 'dbb'; did you mean 'db'?",
         start + "profile of crash_loop must be 'step', 'ramp' or 'pulses', got 'square'",
         start + "place of crash_loop must be 'node', 'version', 'config', 'outside' or 'quota', got 'proces'",
     ]

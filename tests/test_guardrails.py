@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agent.policies.guardrails import Guardrails, Limits
+from agent.policies.guardrails import HOLD_S, Guardrails, Limits, lifting
 from simcore.codes import ActionCode
 from simcore.errors import InputError
+from simcore.model.action_types import ACTIONS
 from simcore.windows import ReplicaStat
 from tests.agent_world import (
     API,
@@ -129,10 +130,70 @@ def test_the_next_strange_service_has_its_turn_when_actions_on_the_suspect_do_no
     assert rails.target(runs, suspect, ranked, strange).tolist() == [DB, -1]
 
 
+def lifted(rails: Guardrails, well_s: float, alarmed: bool = False, **seen: object) -> list[str]:
+    observation = observe(healthy(1, 9), 5, **seen)
+    chosen = rails.may_lift(observation, np.array([0]), np.array([well_s]), np.array([alarmed]))
+    return [TABLE.names[action] for action in chosen]
+
+
+def legal(*names: str) -> np.ndarray:
+    """Return (run, action) in which what undoes something is legal for these only: they are set."""
+    mask = np.ones((1, len(TABLE)), np.bool_)
+    mask[0, [i for i, kind in enumerate(TABLE.kinds) if ACTIONS[kind].is_undoing(float(TABLE.amount[i]))]] = False
+    mask[0, [NUMBER[name] for name in names]] = True
+    return mask
+
+
 def test_traffic_is_admitted_again_in_the_smallest_step() -> None:
+    assert lifted(guard(), 20.0, admitted=np.array([0.7])) == ["limit_traffic(0.85)"]
+    assert lifted(guard(), 20.0, admitted=np.array([0.85])) == ["limit_traffic(1)"]
+    assert lifted(guard(), 15.0, admitted=np.array([0.7])) == ["noop"]
+
+
+def test_whatever_was_set_is_undone_in_the_end() -> None:
+    """Every kind that holds something has a row in the table that undoes it, and comes to its turn."""
+    kept = {name for name, kind in ACTIONS.items() if kind.setting or kind.code == ActionCode.QUARANTINE}
+    kept |= {"limit_traffic"}
+    assert set(HOLD_S) == kept - {name for name, kind in ACTIONS.items() if kind.undoes}
+    for name in (
+        "set_retry_budget(api,1)",
+        "close_breaker(db)",
+        "degrade(api,0)",
+        "resize_pool(api,1)",
+        "release(db/1)",
+    ):
+        assert lifted(guard(), 600.0, legal=legal(name)) == [name]
+        assert lifted(guard(), 30.0, legal=legal(name)) == ["noop"]
+    both = legal("release(db/1)", "degrade(api,0)")
+    assert lifted(guard(), 600.0, legal=both) == ["degrade(api,0)"]
+    assert lifted(guard(), 0.0, legal=legal()) == ["noop"]
+
+
+def test_an_open_alarm_delays_what_is_undone_but_not_for_ever() -> None:
+    mask = legal("degrade(api,0)")
+    assert lifted(guard(), 60.0, legal=mask) == ["degrade(api,0)"]
+    assert lifted(guard(), 60.0, alarmed=True, legal=mask) == ["noop"]
+    assert lifted(guard(), 180.0, alarmed=True, legal=mask) == ["degrade(api,0)"]
+
+
+def test_what_was_undone_too_early_waits_twice_as_long_the_next_time() -> None:
+    rails, mask = guard(), legal("degrade(api,0)")
+    run, undo = np.array([0]), np.array([NUMBER["degrade(api,0)"]])
+    for wait in (60.0, 120.0, 240.0):
+        assert lifted(rails, wait - 1.0, legal=mask) == ["noop"]
+        assert lifted(rails, wait, legal=mask) == ["degrade(api,0)"]
+        rails.took(10, run, undo)
+        rails.troubled(20, run)
+        rails.troubled(21, run)  # the same trouble
+    rails.took(10, run, undo)
+    rails.troubled(100, run)  # long after: something else
+    assert lifted(rails, 480.0, legal=mask) == ["degrade(api,0)"]
+
+
+def test_a_limit_is_lifted_by_the_next_larger_share() -> None:
     observation = observe(healthy(3, 9), 5, admitted=np.array([0.7, 0.85, 1.0]))
-    lifted = guard(runs=3).may_lift(observation, np.arange(3))
-    assert [TABLE.names[a] for a in lifted] == ["limit_traffic(0.85)", "limit_traffic(1)", "noop"]
+    raised = lifting(TABLE, observation, np.arange(3))
+    assert [TABLE.names[a] for a in raised] == ["limit_traffic(0.85)", "limit_traffic(1)", "noop"]
 
 
 @pytest.mark.parametrize("bad", [{"restart_cooldown_s": -1}, {"actions_per_hour": 0}, {"repeat_s": 0}, {"scalings": 0}])

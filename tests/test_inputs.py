@@ -10,6 +10,7 @@ import pytest
 from simcore.codes import Param, Place
 from simcore.errors import InputError
 from simcore.model.catalogue import CATALOGUE
+from simcore.model.fault_types import Aim, targets_of
 from simcore.model.faults import FOREVER, parse_fault
 from simcore.model.inputs import Run, make_run
 from simcore.model.loader import load_scenario
@@ -55,6 +56,23 @@ def test_the_share_of_runs_without_a_fault_is_the_scenarios() -> None:
     assert abs(none - 400) < 4 * math.sqrt(2000 * 0.2 * 0.8)
 
 
+def test_in_the_uniform_mix_all_types_come_alike_and_nothing_else_changes() -> None:
+    weighted, alike = runs(3000), runs(3000, mix="uniform")
+    found = Counter(run.faults[0].type for run in alike if run.faults)
+    expected = sum(found.values()) / len(SHOP.faults.mix)
+    assert set(found) == {row.type for row in SHOP.faults.mix}
+    assert all(abs(count - expected) < 4 * math.sqrt(expected) for count in found.values()), found
+    for one, other in zip(weighted, alike, strict=True):
+        assert [fault.onset_s for fault in one.faults] == [fault.onset_s for fault in other.faults]
+        assert one.inputs.key == other.inputs.key
+    assert weighted != alike
+
+
+def test_an_unknown_mix_is_refused() -> None:
+    with pytest.raises(InputError, match="mix must be one of default, uniform, got 'unifrom'; did you mean 'uniform'"):
+        runs(1, mix="unifrom")
+
+
 def test_types_come_with_their_weights() -> None:
     found = Counter(run.faults[0].type for run in runs(3000) if run.faults)
     total = sum(found.values())
@@ -72,11 +90,10 @@ def test_drawn_faults_stay_within_the_scenarios_ranges() -> None:
             assert row.severity.min <= fault.severity <= row.severity.max
             assert SHOP.faults.onset_s.min <= fault.onset_s <= SHOP.faults.onset_s.max
             assert fault.place in kind.places
-            target = SHOP.service_names[fault.service] if fault.service >= 0 else None
-            assert row.targets is None or target in row.targets
-            assert (fault.replica >= 0) == (fault.type == "slow_replica")
+            assert row.targets is None or fault.target.written(SHOP) in row.targets
+            assert (fault.replica >= 0) == (kind.aim is Aim.REPLICA)
             if row.duration_s is None:
-                assert fault.duration_s == FOREVER
+                assert fault.duration_s == (FOREVER if kind.duration_s is None else kind.duration_s)
             else:
                 assert row.duration_s.min <= fault.duration_s <= row.duration_s.max
 
@@ -180,7 +197,7 @@ def test_noise_hits_its_targets_only() -> None:
     everywhere = with_noise(targets=None)
     assert {
         m.service for run in runs(200, everywhere, faults=()) for m in run.inputs.modulations if m.param is Param.DEPLOY
-    } == {0, 1, 2}
+    } == {0, 1, 2, 3}
 
 
 def test_no_rate_means_no_noise() -> None:
@@ -205,3 +222,11 @@ def test_a_run_is_made_in_well_under_a_millisecond() -> None:
     start = time.process_time()
     runs(300)
     assert (time.process_time() - start) / 300 < 2e-3
+
+
+@pytest.mark.parametrize("name", ["three_tier", "online_boutique"])
+def test_a_shop_draws_every_fault_that_it_has_a_place_for(name: str) -> None:
+    shop = load_scenario(name)
+    possible = {kind for kind, fault in CATALOGUE.items() if fault.claim and targets_of(fault, shop)}
+    assert {row.type for row in shop.faults.mix} == possible
+    assert sum(row.weight for row in shop.faults.mix) == pytest.approx(100.0)

@@ -241,3 +241,11 @@ def test_a_fork_remembers_the_wishes(runs: int) -> None:
     for one in (session, fork):
         one.advance(12.0)
     assert fork.events(0).tobytes() == session.events(runs - 1).tobytes()
+
+
+def test_wishes_that_count_no_longer_are_forgotten() -> None:
+    session = opened(scenario({"web": scaled(CPU, stabilisation_steps=3)}, rate_rps=1.0))
+    for edge in range(1, 9):
+        session.advance(float(edge))
+        wishes = session._runs[0]._autoscalers._wishes[0]
+        assert [at for at, _ in wishes] == list(range(max(1, edge - 3), edge))

@@ -1,6 +1,7 @@
 """Policies: what they choose and what they learn."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from agent.policies.playbook import PLAYBOOK, Playbook
 from agent.policies.random import RandomPolicy
 from agent.policies.signature import admitted_errors, signatures
 from agent.policies.threshold_rules import ThresholdRules
-from simcore.codes import ActionCode
 from simcore.errors import InputError
+from simcore.model.action_types import ACTIONS
 from simcore.windows import Metric, ReplicaStat
 from tests.agent_world import (
     API,
@@ -36,10 +37,10 @@ TABLE = actions()
 NUMBER = {name: i for i, name in enumerate(TABLE.names)}
 
 
-def decision(signature: str, code: ActionCode, reward: float) -> Decision:
+def decision(signature: str, arm: str, reward: float) -> Decision:
     return Decision(
-        run=0, opened=0, action=1, code=int(code), legal=(0, 1), propensity=1.0, score=0.5,
-        signature=signature, target=0, explain=str, closed=5, reward=reward,
+        run=0, opened=0, action=1, code=1, legal=(0, 1), propensity=1.0, score=0.5, signature=signature, target=0,
+        explain=str, closed=5, reward=reward, context=(float(ARMS.index(arm)),),
     )  # fmt: skip
 
 
@@ -68,9 +69,36 @@ def test_arms_bind_kinds_of_action_to_the_target() -> None:
         "scale_up": "scale(db,+1)",
         "clear_cache": None,
         "limit_traffic": "limit_traffic(0.7)",
-        "rollback": "rollback(db)",
+        "shed": "limit_traffic(0.7)",  # the deepest that is offered
         "quarantine": "quarantine(db/1)",
+        "rollback": "rollback(db)",
+        "set_retry_budget": "set_retry_budget(api,0)",
+        "open_breaker": "open_breaker(db)",
+        "resize_pool": "resize_pool(api,4)",
+        "clear_queue": "clear_queue(db)",
+        "raise_limit": "raise_limit(db)",
+        "rotate": "rotate(db)",
+        "failover": "failover(db)",
+        "warm_cache": None,
+        "degrade": None,  # the api cannot do without the db
+        "skip_message": "skip_message(db)",
+        "escalate": "escalate",
     }
+
+
+def test_every_kind_that_does_more_than_undo_another_has_an_arm() -> None:
+    undoing = {name for name, kind in ACTIONS.items() if kind.undoes}
+    assert undoing == {"release", "close_breaker"}
+    assert {"scale" if arm == "scale_up" else arm for arm in ARMS} - {"shed"} == set(ACTIONS) - undoing
+
+
+def test_a_caller_leaves_out_what_it_can_do_without() -> None:
+    spare = replace(
+        TOPOLOGY, optional=TOPOLOGY.calls & (np.arange(3) == DB), required=TOPOLOGY.calls & (np.arange(3) != DB)
+    )
+    assert spare.spared.tolist() == [False, False, True]
+    bound = Arms(spare, TABLE).bind(ask(broken(), 50, DB))[0]
+    assert TABLE.names[bound[ARMS.index("degrade")]] == "degrade(api,1)"
 
 
 def test_the_caller_of_a_cache_can_have_it_cleared_and_the_workload_stands_for_the_busiest_service() -> None:
@@ -107,29 +135,68 @@ def pattern(target: int, change=None, **seen: object) -> str:  # type: ignore[no
     return PATTERNS[signature.pattern[0]]
 
 
-def test_patterns_are_told_apart() -> None:
-    def put(service: int, metric: Metric, value: float):  # type: ignore[no-untyped-def]
-        return lambda m: m.__setitem__((slice(None), slice(None), service, metric), value)
+def put(*changes: tuple[int, Metric, float]):  # type: ignore[no-untyped-def]
+    """Return what sets metrics of services."""
 
+    def change(metrics: np.ndarray) -> None:
+        for service, metric, value in changes:
+            metrics[:, :, service, metric] = value
+
+    return change
+
+
+def test_patterns_are_told_apart() -> None:
     age = np.full((1, 3), np.nan)
     age[0, DB] = 60.0
-    skewed, short = replicas(1), replicas(1)
+    skewed, short, crowded = replicas(1), replicas(1), replicas(1)
     skewed[0, API, 1, ReplicaStat.MEAN_LATENCY_S] = 0.4
     skewed[0, API, 0, ReplicaStat.MEAN_LATENCY_S] = 0.04
     short[0, API, 0, ReplicaStat.QUARANTINED] = 1
+    crowded[0, CACHE, :2, ReplicaStat.BUSY] = 0.2, 0.98
+    busy = (DB, Metric.CPU_UTIL, 0.95)
+    surge = (SYSTEM, Metric.REQUEST_RATE_RPS, 90.0)
+    waits = (DB, Metric.TIMEOUTS, 60.0)
     assert pattern(API) == "nothing"
     assert pattern(DB, change_age_s=age) == "change"
     assert pattern(API, replicas=skewed) == "skew"
     assert pattern(API, replicas=short) == "short"
-    assert pattern(API, put(API, Metric.REPLICAS_UP, 1.0)) == "flapping"
-    assert pattern(DB, put(DB, Metric.MEMORY_FRAC, 0.9)) == "memory"
-    assert pattern(DB, put(DB, Metric.CPU_UTIL, 0.95)) == "cpu"
-    assert pattern(DB, put(DB, Metric.ERROR_RATE, 0.3)) == "errors"
-    assert pattern(DB, put(DB, Metric.P95_S, 1.0)) == "latency"
-    assert pattern(CACHE, put(CACHE, Metric.HIT_RATIO, 0.3)) == "cold"
-    assert pattern(CACHE, put(SYSTEM, Metric.ERROR_RATE, 0.3)) == "poison"
-    assert pattern(-1, put(SYSTEM, Metric.REQUEST_RATE_RPS, 90.0)) == "surge"
+    assert pattern(API, put((API, Metric.REPLICAS_UP, 1.0))) == "flapping"
+    assert pattern(DB, put((DB, Metric.MEMORY_FRAC, 0.9))) == "memory"
+    assert pattern(DB, put(busy)) == "cpu"
+    assert pattern(DB, put(busy, surge)) == "overload"
+    assert pattern(DB, put(busy, waits, (DB, Metric.RETRIES, 60.0))) == "storm"
+    assert pattern(DB, put((API, Metric.POOL_WAITING, 20.0))) == "pool"
+    assert pattern(DB, put((DB, Metric.LAG, 200.0))) == "stuck"
+    assert pattern(DB, put((DB, Metric.LAG, 200.0), busy)) == "backlog"
+    assert pattern(DB, put(waits)) == "cut"
+    assert pattern(DB, put((DB, Metric.ERROR_RATE, 0.3))) == "errors"
+    assert pattern(DB, put((DB, Metric.P95_S, 1.0))) == "latency"
+    assert pattern(CACHE, put((CACHE, Metric.HIT_RATIO, 0.3))) == "cold"
+    assert pattern(CACHE, put((SYSTEM, Metric.ERROR_RATE, 0.3))) == "poison"
+    assert pattern(CACHE, replicas=crowded) == "hot"
+    assert pattern(-1, put(surge)) == "surge"
     assert pattern(-1) == "nothing"
+
+
+def test_a_service_that_all_can_do_without_is_told_apart() -> None:
+    metrics = broken()
+    situation = ask(metrics, 50, DB)
+    spare = replace(TOPOLOGY, optional=TOPOLOGY.calls, required=np.zeros((3, 3), np.bool_))
+    seen = signatures(spare, situation.observation, situation.history, np.array([0]), np.array([DB]), np.array([False]))
+    assert PATTERNS[seen.pattern[0]] == "spared"
+
+
+def test_the_far_end_of_a_cut_edge_is_the_target_unless_all_edges_are_cut() -> None:
+    metrics = healthy(1, 60)
+    metrics[:, 40:, DB, Metric.TIMEOUTS] = 60.0
+    signature = ask(metrics, 50, API).signature
+    assert (signature.target[0], PATTERNS[signature.pattern[0]]) == (DB, "cut")
+    metrics[:, 40:, CACHE, Metric.TIMEOUTS] = 60.0
+    signature = ask(metrics, 50, API).signature
+    assert (signature.target[0], PATTERNS[signature.pattern[0]]) == (API, "cut")
+    recent = np.full((1, 3), np.nan)
+    recent[0, API] = 10.0
+    assert PATTERNS[ask(metrics, 50, API, change_age_s=recent).signature.pattern[0]] == "change"
 
 
 def test_every_pattern_has_a_page_in_the_playbook() -> None:
@@ -173,8 +240,6 @@ def test_random_takes_every_allowed_action_equally_often() -> None:
     situation = ask(broken(), 50, DB)
     policy = RandomPolicy()
     policy.start(TOPOLOGY, TABLE)
-    from dataclasses import replace
-
     from tests.agent_world import keys
 
     choices = policy.decide(replace(situation, runs=np.zeros(n, np.int64), keys=keys(n), allowed=legal))
@@ -206,10 +271,15 @@ def test_the_rules_restart_the_slowest_service_when_clients_wait() -> None:
 
 def test_the_playbook_takes_the_first_action_that_is_left() -> None:
     situation = ask(broken(), 50, DB)
-    assert chosen(Playbook(), situation) == ["rollback(db)"]
-    fewer = np.ones((1, len(TABLE)), np.bool_)
-    fewer[0, NUMBER["rollback(db)"]] = False
-    assert chosen(Playbook(), ask(broken(), 50, DB, allowed=fewer)) == ["restart(db)"]
+    assert chosen(Playbook(), situation) == ["restart(db)"]
+    fewer = situation.allowed.copy()
+    fewer[0, NUMBER["restart(db)"]] = False
+    assert chosen(Playbook(), ask(broken(), 50, DB, allowed=fewer)) == ["rotate(db)"]
+    fewer[0, [NUMBER[f"{name}(db)"] for name in ("rotate", "rollback")]] = False
+    assert chosen(Playbook(), ask(broken(), 50, DB, allowed=fewer)) == ["escalate"]  # three in ten requests fail
+    mild = broken()
+    mild[0, 40:, SYSTEM, Metric.ERROR_RATE] = 0.07
+    assert chosen(Playbook(), ask(mild, 50, DB, allowed=fewer)) == ["noop"]
     none = np.zeros((1, len(TABLE)), np.bool_)
     none[:, 0] = True
     assert chosen(Playbook(), ask(broken(), 50, DB, allowed=none)) == ["noop"]
@@ -220,6 +290,7 @@ def test_the_playbook_waits_while_users_notice_nothing_unless_the_pattern_is_wor
     metrics[0, 40:, DB, Metric.P95_S] = 0.3
     assert chosen(Playbook(), ask(metrics, 50, DB)) == ["noop"]
     metrics[0, 40:, DB, Metric.CPU_UTIL] = 0.95
+    metrics[0, 40:, SYSTEM, Metric.REQUEST_RATE_RPS] *= 1.6
     assert chosen(Playbook(), ask(metrics, 50, DB)) == ["scale(db,+1)"]
 
 
@@ -236,43 +307,43 @@ def shares(policy: Ucb1Policy, runs: int = 400) -> dict[str, float]:
 
 def test_without_experience_the_playbook_leads_and_runs_are_spread() -> None:
     taken = shares(Ucb1Policy(exploration=0.5))
-    assert max(taken, key=lambda name: taken[name]) == "rollback(db)"
+    assert max(taken, key=lambda name: taken[name]) == "restart(db)"
     assert len(taken) >= 4
 
 
 def test_rewards_move_the_choice_and_freezing_ends_exploration() -> None:
     policy = Ucb1Policy()
-    policy.merge([decision(KEY, ActionCode.RESTART, 0.95), decision(KEY, ActionCode.ROLLBACK, 0.05)] * 30)
-    assert shares(policy)["restart(db)"] > 0.6
+    policy.merge([decision(KEY, "rollback", 0.95), decision(KEY, "restart", 0.05)] * 30)
+    assert shares(policy)["rollback(db)"] > 0.6
     policy.freeze()
-    assert shares(policy) == {"restart(db)": 1.0}
+    assert shares(policy) == {"rollback(db)": 1.0}
 
 
 def test_a_fresh_signature_falls_back_to_coarser_experience() -> None:
     policy = Ucb1Policy()
     other = "api|p95|load2|amp1|errors|first"  # another service, load and threshold; the same pattern
-    policy.merge([decision(other, ActionCode.RESTART, 0.95), decision(other, ActionCode.ROLLBACK, 0.05)] * 30)
+    policy.merge([decision(other, "rollback", 0.95), decision(other, "restart", 0.05)] * 30)
     policy.freeze()
-    assert shares(policy) == {"restart(db)": 1.0}
+    assert shares(policy) == {"rollback(db)": 1.0}
     unrelated = "api|p95|load2|amp1|latency|first"
     fresh = Ucb1Policy()
-    fresh.merge([decision(unrelated, ActionCode.RESTART, 0.95)] * 30)
+    fresh.merge([decision(unrelated, "rollback", 0.95)] * 30)
     fresh.freeze()
-    assert shares(fresh) == {"rollback(db)": 1.0}
+    assert shares(fresh) == {"restart(db)": 1.0}
 
 
 def test_experience_while_the_slo_holds_is_kept_apart() -> None:
     policy = Ucb1Policy()
-    policy.merge([decision("db|none|load1|amp0|errors|first", ActionCode.NOOP, 1.0)] * 50)
+    policy.merge([decision("db|none|load1|amp0|errors|first", "noop", 1.0)] * 50)
     policy.freeze()
-    assert shares(policy) == {"rollback(db)": 1.0}
+    assert shares(policy) == {"restart(db)": 1.0}
 
 
 def test_a_known_signature_outweighs_its_relatives() -> None:
     policy = Ucb1Policy()
     other = "api|errors|load1|amp0|errors|first"
-    policy.merge([decision(other, ActionCode.RESTART, 0.9)] * 40 + [decision(KEY, ActionCode.RESTART, 0.1)] * 20)
-    policy.merge([decision(KEY, ActionCode.ROLLBACK, 0.6)] * 20)
+    policy.merge([decision(other, "restart", 0.9)] * 40 + [decision(KEY, "restart", 0.1)] * 20)
+    policy.merge([decision(KEY, "rollback", 0.8)] * 20)
     policy.freeze()
     assert shares(policy) == {"rollback(db)": 1.0}
 
@@ -292,7 +363,7 @@ def test_deciding_learns_nothing_and_merging_does_not_depend_on_batches() -> Non
     before = json.dumps(policy.state())
     shares(policy)
     assert json.dumps(policy.state()) == before
-    round_ = [decision(KEY, ActionCode.RESTART, r) for r in (0.1, 0.2, 0.7)]
+    round_ = [decision(KEY, "restart", r) for r in (0.1, 0.2, 0.7)]
     policy.merge(round_)
     halves.merge(round_[:1])
     halves.merge(round_[1:])
@@ -301,22 +372,23 @@ def test_deciding_learns_nothing_and_merging_does_not_depend_on_batches() -> Non
 
 def test_unjudged_decisions_and_other_actions_teach_nothing() -> None:
     policy = Ucb1Policy()
-    policy.merge([decision(KEY, ActionCode.RESTART, float("nan")), decision(KEY, ActionCode.RELEASE, 1.0)])
+    policy.merge([decision(KEY, "restart", float("nan")), replace(decision(KEY, "noop", 1.0), context=())])
     assert policy.state()["experience"] == {}
 
 
 def test_arms_that_pay_are_found_among_bernoulli_arms() -> None:
     """The regret of the last rounds is far below that of choosing at random (mean 0.5 below the best)."""
     rng = np.random.default_rng(0)
-    pays = {ActionCode.RESTART: 0.2, ActionCode.ROLLBACK: 0.3, ActionCode.SCALE: 0.9}
+    pays = {"restart": 0.2, "rollback": 0.3, "scale_up": 0.9}
     policy = Ucb1Policy()
     late = []
     for number in range(30):
         policy.start(TOPOLOGY, TABLE)
-        situation = ask(broken(DB, 20), 50, DB, seed=number)
-        codes = [ActionCode(int(TABLE.code[a])) for a in policy.decide(situation).action]
-        policy.merge([decision(KEY, c, float(rng.random() < pays.get(c, 0.1))) for c in codes])
-        late.append(np.mean([pays.get(c, 0.1) for c in codes]))
+        taken = policy.decide(ask(broken(DB, 20), 50, DB, seed=number)).context
+        assert taken is not None
+        arms = [ARMS[int(arm)] for arm in taken[:, 0]]
+        policy.merge([decision(KEY, arm, float(rng.random() < pays.get(arm, 0.1))) for arm in arms])
+        late.append(np.mean([pays.get(arm, 0.1) for arm in arms]))
     assert np.mean(late[-5:]) > 0.8
 
 
@@ -327,14 +399,17 @@ def test_arms_that_pay_are_found_among_bernoulli_arms() -> None:
         (lambda s: s.update(arms=["noop"]), "arms must be"),
         (lambda s: s.pop("experience"), "missing or wrong"),
         (lambda s: s.update(exploration=-1), "exploration"),
-        (lambda s: s["experience"].update({"x": {"pulls": [0] * 7, "rewards": [0] * 7}}), "no such signature"),
-        (lambda s: s["experience"][KEY].update(pulls=[1]), "needs 7"),
-        (lambda s: s["experience"][KEY].update(rewards=[9.0] * 7), "rewards must lie"),
+        (
+            lambda s: s["experience"].update({"x": {"pulls": [0] * len(ARMS), "rewards": [0] * len(ARMS)}}),
+            "no such signature",
+        ),
+        (lambda s: s["experience"][KEY].update(pulls=[1]), f"needs {len(ARMS)}"),
+        (lambda s: s["experience"][KEY].update(rewards=[9.0] * len(ARMS)), "rewards must lie"),
     ],
 )
 def test_a_damaged_policy_state_is_refused(damage, message) -> None:  # type: ignore[no-untyped-def]
     policy = Ucb1Policy()
-    policy.merge([decision(KEY, ActionCode.RESTART, 0.5)])
+    policy.merge([decision(KEY, "restart", 0.5)])
     state = json.loads(json.dumps(policy.state()))
     damage(state)
     with pytest.raises(InputError, match=message):

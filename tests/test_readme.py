@@ -17,7 +17,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WRITTEN = [path for path in PAGES if "reference" not in path.parts]
 
 #: Sizes at which the commands of the docs run here.
-SMALL = (("--episodes", "2"), ("--steps", "60"))
+SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"))
+MAP = ["--steps", "30", "--onsets", "30", "--runs", "2", "--horizon", "6"]
+#: Those that every command of a kind gets.
+_CONTEST = ("--episodes", "--steps", "--train-episodes")
+ALWAYS = {"eval": ("--episodes", "--steps"), **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST)}
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -35,8 +39,10 @@ def small(command: list[str]) -> list[str]:
     for option, size in SMALL:
         if option in made:
             made[made.index(option) + 1] = size
-        elif made[0] == "eval":
+        elif option in ALWAYS.get(made[0], ()):
             made += [option, size]
+    if made[0] == "map":
+        made += MAP
     return made
 
 

@@ -4,7 +4,6 @@ import hashlib
 import math
 from collections.abc import Callable
 from decimal import Decimal, localcontext
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -40,6 +39,7 @@ _KS = 2.4  #: likewise for sqrt(n) D
 
 KEY = run_key(9, "test", 0, 0)
 LIMIT = 7.69711747013104972  #: where the tail of the exponential ziggurat begins
+BELL_LIMIT = 3.6541528853610088  #: ... and those of the normal one
 
 
 @njit
@@ -55,10 +55,14 @@ def _apply_many(which, x, out):  # type: ignore[no-untyped-def]
             out[i] = log(x[i])
         elif which == 1:
             out[i] = exp(x[i])
-        elif which == 2:
-            out[i] = normal(x[i])
         else:
             out[i] = sin_turn(x[i])
+
+
+@njit
+def _normal_many(root, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = normal(mix(root, np.uint64(i)), draw_index(3, 0))
 
 
 @njit
@@ -73,9 +77,15 @@ def draws(dist: Dist, mean: float = 1.0, shape: float = 0.0, n: int = _N) -> Flo
     return out
 
 
+def normals(n: int = _N) -> Floats:
+    out = np.empty(n)
+    _normal_many(KEY, out)
+    return out
+
+
 def many(function: str, x: Floats) -> Floats:
     out = np.empty(x.size)
-    _apply_many(("log", "exp", "normal", "sin_turn").index(function), x, out)
+    _apply_many(("log", "exp", "sin_turn").index(function), x, out)
     return out
 
 
@@ -145,26 +155,6 @@ def test_a_wave_repeats_every_turn(x: float, turns: int) -> None:
     assert sin_turn(x + turns) == pytest.approx(sin_turn(x), abs=1e-9)
 
 
-def test_normal_quantiles_are_those_of_the_standard_library() -> None:
-    inner = (np.arange(20_000) + 0.5) / 20_000
-    outer = 2.0 ** -np.linspace(1, 53, 400)
-    standard = NormalDist()
-    for u in (*inner, *outer, *(1.0 - outer)):
-        if 0.0 < u < 1.0:
-            assert normal(float(u)) == pytest.approx(standard.inv_cdf(float(u)), rel=1e-13, abs=1e-15)
-
-
-def test_normal_quantiles_undo_the_distribution_function() -> None:
-    for u in 2.0 ** -np.linspace(1, 53, 200):
-        assert 0.5 * math.erfc(-normal(float(u)) / math.sqrt(2.0)) == pytest.approx(float(u), rel=1e-12)
-
-
-def test_the_smallest_uniform_gives_a_finite_normal() -> None:
-    assert normal(0.0) == normal(2.0**-54)
-    assert -8.4 < normal(0.0) < normal(2.0**-53) < -8.2
-    assert normal(0.5) == 0.0
-
-
 def test_integrals_add_level_times_length() -> None:
     assert integrate(1.0, 3.0, 2.0, 4.5) == 8.5
     assert integrate(1.0, 3.0, 2.0, 2.0) == 1.0
@@ -218,6 +208,57 @@ def test_a_wrong_exponential_is_noticed() -> None:
         naive.chi_square_z(np.bincount((_exponential_cdf(np.maximum(x, 3e-3)) * 1000).astype(int)), x.size / 1000)
         > _SCORE
     )
+
+
+def _normal_cdf(x: Floats) -> Floats:
+    return np.array([0.5 * math.erfc(-v / math.sqrt(2.0)) for v in x])
+
+
+def test_normals_follow_their_distribution() -> None:
+    x = normals()
+    assert_moments(x, 0.0, 1.0, 3.0)
+    assert abs((x**3).mean()) < _SCORE * math.sqrt(15.0 / x.size)
+    assert abs((x**4).mean() - 3.0) < _SCORE * math.sqrt(96.0 / x.size)
+    assert naive.ks_distance(x, _normal_cdf) < _KS
+    # equally likely bins, finer than the layers of the ziggurat
+    bins = np.bincount((_normal_cdf(x) * 1000).astype(int), minlength=1000)
+    assert abs(naive.chi_square_z(bins, x.size / 1000)) < _SCORE
+
+
+def test_the_layers_of_the_normal_meet_without_a_seam() -> None:
+    x = np.abs(normals(4_000_000))
+    # narrow bins over the body, where each layer's wedge has its place
+    edges = np.linspace(0.0, BELL_LIMIT, 2001)
+    expected = np.diff(2.0 * _normal_cdf(edges) - 1.0) * x.size
+    z = (np.histogram(x, edges)[0] - expected) / np.sqrt(expected)
+    assert np.abs(z).max() < _SCORE + 1.0  # the largest of 2,000
+    assert abs((z**2).sum() - z.size) < _SCORE * math.sqrt(2.0 * z.size)
+
+
+def test_the_tails_of_the_normal_are_normal() -> None:
+    x = normals(8_000_000)
+    beyond = math.erfc(BELL_LIMIT / math.sqrt(2.0)) / 2.0
+    for tail in (x[x > BELL_LIMIT], -x[x < -BELL_LIMIT]):
+        assert abs(tail.size - beyond * x.size) < _SCORE * math.sqrt(beyond * x.size)
+        assert naive.ks_distance(tail, lambda v: 1.0 - _normal_cdf(-v) / beyond) < _KS
+
+
+def test_a_sign_is_a_coin_of_its_own() -> None:
+    x = normals()
+    positive = x > 0.0
+    assert abs(positive.mean() - 0.5) < _SCORE * 0.5 / math.sqrt(x.size)
+    size = np.abs(x)
+    assert abs(size[positive].mean() - size[~positive].mean()) < _SCORE * 2.0 * size.std() / math.sqrt(x.size)
+
+
+def test_a_wrong_normal_is_noticed() -> None:
+    x = normals()
+    with pytest.raises(AssertionError):
+        assert_moments(x * 1.02, 0.0, 1.0, 3.0)
+    assert naive.ks_distance(x + 0.01, _normal_cdf) > _KS
+    tail = x[x > BELL_LIMIT - 1.0] - 0.1
+    beyond = math.erfc((BELL_LIMIT - 1.0) / math.sqrt(2.0)) / 2.0
+    assert naive.ks_distance(tail, lambda v: 1.0 - _normal_cdf(-v) / beyond) > _KS
 
 
 @pytest.mark.parametrize(("dist", "shape"), [(Dist.EXPONENTIAL, 0.0), (Dist.LOGNORMAL, 0.7), (Dist.GAMMA, 2.5)])
@@ -385,7 +426,6 @@ def test_a_sampler_called_from_python_gives_what_it_gives_within_a_kernel(
     [
         ("log", log, 2.0 ** np.linspace(-1000, 1000, 3001)),
         ("exp", exp, np.linspace(-700, 700, 3001)),
-        ("normal", normal, np.linspace(0, 1, 3001)[:-1]),
         ("sin_turn", sin_turn, np.linspace(-7, 7, 3001)),
     ],
 )
@@ -403,9 +443,9 @@ def _sample_of_everything() -> bytes:
         many("log", grid / 64.0),
         many("log", 1.0 / (1.0 + grid)),
         many("exp", (grid - 2000) / 4.0),
-        many("normal", grid / 4000.0),
         many("sin_turn", (grid - 1000) / 256.0),
         draws(Dist.EXPONENTIAL, 0.02, n=50_000),
+        normals(50_000),
         draws(Dist.LOGNORMAL, 0.02, 0.5, n=4000),
         *(draws(Dist.GAMMA, 0.02, shape, n=4000) for shape in (0.05, 0.5, 2.0, 40.0)),
         np.array([exponential(keyed(KEY, 1), draw_index(step, 0)) for step in range(100)]),
@@ -416,7 +456,7 @@ def _sample_of_everything() -> bytes:
     return b"".join(np.ascontiguousarray(part).astype("<f8").tobytes() for part in parts)
 
 
-GOLDEN = "367d0c7c7b81c432e61f6683df63e9b8789349ce2a995c324ab0d1de0f83d76f"
+GOLDEN = "e193292c1b280a92e9f58daa3f947bb8d854bd10d72cf7fc2c79b647682f8714"
 
 
 def test_the_bytes_of_all_samplers_are_the_same_on_every_platform() -> None:

@@ -154,12 +154,12 @@ def test_a_wrong_number_does_not_hide_a_wrong_name(tmp_path: Path) -> None:
         (
             "get: {}",
             "get: {steps: [{wait: 3}]}",
-            "must have exactly one of the keys cpu, delay, call, cached, lock, parallel",
+            "must have exactly one of the keys cpu, delay, call, cached, lock, parallel, publish",
         ),
         (
             "get: {}",
             "get: {steps: [[1]]}",
-            "steps[0] must have exactly one of the keys cpu, delay, call, cached, lock, parallel, got a",
+            "steps[0] must have exactly one of the keys cpu, delay, call, cached, lock, parallel, publish, got a",
         ),
         ("get: {}", "get: !!binary aGk=", "services.cache.operations.get must be a plain value, got the tag"),
         ("delay: {mean_s: 0.01}", "delay: {mean_s: 0.01, sigma: 2}", "sigma must be absent unless dist is lognormal"),

@@ -6,12 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
 from agent.evaluation import training
-from agent.evaluation.compare import compare
 from agent.evaluation.render import comparison, curve_text, learning_curve, summary
 from agent.evaluation.study import Study, evaluate, pack, state_id, unpack, with_steps
 from agent.evaluation.timeline import clock
@@ -211,38 +209,6 @@ def episodes_of(**columns: list[Any]) -> pl.DataFrame:
     return rows.with_columns(
         pl.Series(name, values, dtype=SCHEMAS["episodes"][name]) for name, values in columns.items()
     )
-
-
-def paired(gap: list[float]) -> pl.DataFrame:
-    n = len(gap)
-    base = [1.0 + i for i in range(n)]
-    return episodes_of(
-        policy=["noop"] * n + ["bandit"] * n,
-        split=["test"] * (2 * n),
-        seed=[1] * (2 * n),
-        run=[*range(n), *reversed(range(n))],
-        error_budget_spent=base + [base[i] + gap[i] for i in reversed(range(n))],
-    )
-
-
-def test_a_comparison_is_paired_by_run() -> None:
-    row = compare(paired([-0.5] * 8), seed=1).row(0, named=True)
-    assert (row["policy"], row["against"], row["runs"]) == ("bandit", "noop", 8)
-    assert row["difference"] == pytest.approx(-0.5)
-    assert row["low"] == pytest.approx(-0.5)
-    assert row["high"] == pytest.approx(-0.5)
-
-
-def test_the_interval_of_a_comparison_is_about_as_wide_as_theory_says() -> None:
-    gap = np.random.Generator(np.random.PCG64(np.random.SeedSequence(4))).normal(0.3, 1.0, 400)
-    row = compare(paired(gap.tolist()), seed=1).row(0, named=True)
-    expected = 2 * 1.96 * float(gap.std()) / 20.0
-    assert row["high"] - row["low"] == pytest.approx(expected, rel=0.1)
-    assert row["low"] < gap.mean() < row["high"]
-
-
-def test_runs_that_one_policy_lacks_are_left_out_of_a_comparison() -> None:
-    assert compare(paired([0.1, 0.2, 0.3]).head(5), seed=1)["runs"].to_list() == [2]
 
 
 def test_the_learning_curve_has_a_point_per_round_and_a_short_text() -> None:

@@ -215,11 +215,12 @@ def test_what_nothing_says_is_nan_and_never_zero() -> None:
 def test_levels_are_averages_over_the_window_or_its_end() -> None:
     made = window()
     made.cores[0] = 2.0
-    made.area[0] = [6.0, 10.0, 15.0, 5.0, 0.75, 2.0, 20.0]  # two replicas of two cores for five seconds
+    made.area[0] = [6.0, 10.0, 15.0, 5.0, 0.75, 2.0, 20.0, 30.0]  # two replicas of two cores for five seconds
     made.tally[0, [Tally.ARRIVALS, Tally.HITS, Tally.MISSES, Tally.RETRIES, Tally.DENIED]] = 40, 9, 3, 6, 2
     row = made.close()[0][0]
     assert row[Metric.CPU_UTIL] == 6.0 / (2 * 2 * 5.0)
-    assert row[[Metric.IN_FLIGHT, Metric.QUEUE_LENGTH, Metric.POOL_WAITING]].tolist() == [3.0, 1.0, 4.0]
+    levels = [Metric.IN_FLIGHT, Metric.QUEUE_LENGTH, Metric.POOL_WAITING, Metric.LAG]
+    assert row[levels].tolist() == [3.0, 1.0, 4.0, 6.0]
     assert row[[Metric.MEMORY_FRAC, Metric.REPLICAS_UP]].tolist() == [0.75, 2.0]
     assert row[[Metric.REQUEST_RATE_RPS, Metric.HIT_RATIO, Metric.RETRIES]].tolist() == [8.0, 0.75, 6.0]
     assert row[Metric.DENIED] == 2.0

@@ -1,6 +1,6 @@
 """What every subcommand shares: options that report all mistakes at once, and the common ones."""
 
-__all__ = ["Command", "Group", "agent_options", "common_options", "fault_options", "option"]
+__all__ = ["Command", "Group", "agent_options", "common_options", "contest_options", "fault_options", "option"]
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -88,10 +88,27 @@ def agent_options(policy_help: str) -> Callable[[F], F]:
     )
 
 
-def fault_options() -> Callable[[F], F]:
-    """Options that set the faults instead of drawing them from the scenario."""
-    once = "Once for all faults, or once for each."
+def contest_options() -> Callable[[F], F]:
+    """Options of the commands in which frozen agents meet the same test runs."""
     return _stack(
+        option("--episodes", type=click.IntRange(2), metavar="N", default=100, help="Test runs, the same for all."),
+        option("--split", type=click.Choice(["tune", "test"]), default="test", help="Where the test runs' seeds lie."),
+        option("--detector", metavar="NAME", help="When something is wrong; else the default detector."),
+        option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs it learns from."),
+        option("--diagnoser", metavar="NAME", help="Where it is; else the default diagnoser."),
+        option("--policy-in", multiple=True, metavar="FILE", help="Learned states, not trainings (JSON); repeatable."),
+        option("--train-seeds", type=_COUNT, metavar="N", default=5, help="Trainings of each policy that learns."),
+        option("--train-episodes", type=_COUNT, metavar="N", default=200, help="Runs of each training."),
+        option("--round-size", type=_COUNT, metavar="N", default=50, help="Runs that are simulated together."),
+    )
+
+
+def fault_options() -> Callable[[F], F]:
+    """Options that say how faults are drawn from the scenario, or set them instead."""
+    once = "Once for all faults, or once for each."
+    mixes = click.Choice(["default", "uniform"])
+    return _stack(
+        option("--mix", type=mixes, default="default", help="Faults by the scenario's weights, or all types alike."),
         option("--fault", "fault", multiple=True, metavar="TYPE@TARGET", help="Such as latency_spike@db; repeatable."),
         option("--onset", multiple=True, metavar="TIME", help=f"90, 90s, 5min or 60steps. {once}"),
         option("--duration", multiple=True, metavar="TIME", help=f"Absent: until fixed. {once}"),

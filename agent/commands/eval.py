@@ -75,13 +75,14 @@ def _measured(
 ) -> tuple["Outcome", dict[str, float], dict[str, Any] | None]:
     """Run the study; return its outcome, the time that it took, and the detector's state."""
     from agent.commands.progress import Compiling, Progress
+    from agent.commands.warm import helper_for
     from agent.evaluation.study import evaluate as run_study
     from agent.evaluation.training import trained_detector
 
     engine, threads, quiet = options["engine"], options["threads"], options["quiet"]
     started, cpu = time.perf_counter(), time.process_time()
     runs = study.episodes * max(1, len(study.policies))
-    with Compiling(quiet=quiet) as compiling:
+    with Compiling(quiet=quiet, helper=helper_for(study, engine)) as compiling:
         detector = None
         if study.policies:
             detector = trained_detector(study.detector, study.scenario, seed=study.detector_seed, threads=threads)
@@ -175,7 +176,7 @@ def _report(
 
 
 def _object(study: "Study", outcome: "Outcome", facts: dict[str, Any]) -> dict[str, Any]:
-    from agent.evaluation.compare import compare
+    from agent.evaluation.compare import Comparison, compare
     from agent.evaluation.render import learning_curve
     from agent.evaluation.summary import summarise
 
@@ -185,10 +186,10 @@ def _object(study: "Study", outcome: "Outcome", facts: dict[str, Any]) -> dict[s
         for part in table.partition_by("policy", maintain_order=True):
             found["policies"][part["policy"][0] or "no agent"] = summarise(part).to_dicts()
         if len(study.policies) > 1:
-            found["compared"] = compare(table, seed=study.seed).to_dicts()
+            found["compared"] = compare(Comparison(table, seed=study.seed)).to_dicts()
         found["rounds"] = learning_curve(table)
     what = {"scenario": study.scenario.name, "scenario_hash": study.scenario.digest, "seed": study.seed}
-    mode = {"split": study.split, "learning": _learning(study), "interrupted": outcome.interrupted}
+    mode = {"split": study.split, "mix": study.mix, "learning": _learning(study), "interrupted": outcome.interrupted}
     return {"summary": found, **what, **mode, **facts}
 
 
@@ -203,7 +204,7 @@ def _text(study: "Study", outcome: "Outcome", facts: dict[str, Any]) -> str:
 
     table = outcome.episodes
     mode = {"online": "policies learn online", "frozen": "policies frozen"}.get(_learning(study), _learning(study))
-    head = f"{study.scenario.name}: {facts['runs']} runs, seed {study.seed}, split {study.split}, {mode}"
+    head = f"{study.scenario.name}: {facts['runs']} runs, seed {study.seed}, split {study.split}{study.drawn}, {mode}"
     parts = [head, summary(table)]
     if len(study.policies) > 1:
         parts.append(comparison(table, seed=study.seed))

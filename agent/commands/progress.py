@@ -5,16 +5,27 @@ __all__ = ["Compiling", "Progress"]
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent.commands.warm import Helper
 
 
 class Compiling:
     """Counts the time that Numba compiles, and says so on stderr the first time.
 
     Loading from the disk cache does not count. Use as a context manager around the work.
+
+    Parameters
+    ----------
+    quiet
+        Say nothing.
+    helper
+        A second process to start at the first kernel, to share the work.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, helper: "Helper | None" = None) -> None:
+        self._helper = helper
         self.seconds = 0.0  #: wall time
         self.cpu_s = 0.0
         self.kernels = 0
@@ -43,6 +54,8 @@ class Compiling:
         from numba.core import event
 
         event.unregister("numba:compile", self._listener)
+        if self._helper is not None:
+            self._helper.stop()
         if self._live and self.kernels:
             self._clear()
 
@@ -50,14 +63,20 @@ class Compiling:
         # A kernel compiles the kernels that it calls on the way: count the outermost only.
         if self._depth == 0:
             self._since = time.perf_counter(), time.process_time()
-            if self.kernels == 0 and not self._quiet:
-                sys.stderr.write("compiling the kernels (first use only, takes about half a minute) ...\n")
+            if self.kernels == 0:
+                self._say_so()
         self._depth += 1
         self.kernels += 1
         if self._live:
             self._clear()
             sys.stderr.write(f"  compiled {self.kernels - 1}, now {name}")
             sys.stderr.flush()
+
+    def _say_so(self) -> None:
+        if self._helper is not None:
+            self._helper.start()
+        if not self._quiet:
+            sys.stderr.write("compiling the kernels (first use only, takes about half a minute) ...\n")
 
     def _end(self) -> None:
         self._depth -= 1

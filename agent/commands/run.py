@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Options that a stored row answers.
 _STORED = (
     "scenario", "steps", "seed", "number", "detector", "detector_seed", "diagnoser", "policy", "policy_in", "no_agent",
-    "shadow", "fault", "onset", "duration", "severity", "profile", "place",
+    "shadow", "mix", "fault", "onset", "duration", "severity", "profile", "place",
 )  # fmt: skip
 
 
@@ -44,9 +44,10 @@ def run(**options: Any) -> int:
     mistakes.report()
     assert replay is not None
 
+    from agent.commands.warm import helper_for
     from agent.evaluation.replay import play_replay
 
-    with Compiling(quiet=options["quiet"]):
+    with Compiling(quiet=options["quiet"], helper=helper_for(replay.study, options["engine"])):
         played = play_replay(
             replay, engine=options["engine"], threads=options["threads"], log=options["events"] is not None
         )

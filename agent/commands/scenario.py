@@ -79,6 +79,10 @@ def describe(scenario: "Scenario") -> str:
             f"{name + kind:<21}{service.replicas.initial:>8}{service.threads:>9}{service.cores:>7g}"
             f"{service.queue:>7}  {', '.join(sorted(calls[name])) or '-'}"
         )
+    if scenario.topics:
+        lines += ["", "topic                partitions   limit  consumed by"]
+    for name, topic in scenario.topics.items():
+        lines.append(f"{name:<21}{topic.partitions:>10}{topic.limit:>8}  {topic.to}")
     total = sum(row.weight for row in scenario.faults.mix)
     lines += ["", f"faults     none in {scenario.faults.none_share:.0%} of the runs, else"]
     lines += [f"           {row.weight / total:>4.0%} {row.type}" for row in scenario.faults.mix]
@@ -90,5 +94,5 @@ def _calls(scenario: "Scenario") -> dict[str, set[str]]:
     found: dict[str, set[str]] = {name: set() for name in scenario.services}
     for number, step in enumerate(scenario.sites):
         caller = scenario.operations[step.operation][0]
-        found[caller].add(scenario.call_of(number).to.split(".")[0])
+        found[caller].add(scenario.callee_of(number).split(".")[0])
     return found

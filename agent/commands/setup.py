@@ -1,6 +1,6 @@
 """From options to a study: names are looked up, values checked, and every mistake is reported at once."""
 
-__all__ = ["DEFAULTS", "Mistakes", "build_study", "learned_states"]
+__all__ = ["DEFAULTS", "Mistakes", "build_study", "learned_states", "states_of"]
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ class Mistakes:
             raise InputError("\n".join(dict.fromkeys(self.lines)))
 
 
-def build_study(options: dict[str, Any], mistakes: Mistakes) -> "Study | None":
+def build_study(options: dict[str, Any], mistakes: Mistakes, *, policy_option: str = "--policy") -> "Study | None":
     """Return the study that the options describe; None if the mistakes noted make that impossible.
 
     Parameters
@@ -55,6 +55,8 @@ def build_study(options: dict[str, Any], mistakes: Mistakes) -> "Study | None":
         ``eval``.
     mistakes
         Where mistakes are noted.
+    policy_option
+        What the option is called that names the policies.
     """
     from agent.evaluation.study import Study, with_steps
     from simcore.model.loader import load_scenario
@@ -63,7 +65,7 @@ def build_study(options: dict[str, Any], mistakes: Mistakes) -> "Study | None":
     with mistakes.collect():
         scenario = load_scenario(options["scenario"])
         scenario = with_steps(scenario, options["steps"] or scenario.timing.steps)
-    names = _agent_names(options, mistakes)
+    names = _agent_names(options, mistakes, policy_option)
     faults = None if scenario is None else _faults(options, scenario, mistakes)
     if scenario is None or mistakes.lines:
         return None
@@ -81,10 +83,11 @@ def build_study(options: dict[str, Any], mistakes: Mistakes) -> "Study | None":
         frozen=options.get("freeze", False),
         twins=options.get("twins", False),
         faults=faults,
+        mix=options["mix"],
     )
 
 
-def _agent_names(options: dict[str, Any], mistakes: Mistakes) -> dict[str, list[str]]:
+def _agent_names(options: dict[str, Any], mistakes: Mistakes, policy_option: str) -> dict[str, list[str]]:
     """Return the names of the parts of the agent, checked; empty without an agent."""
     given = {part: options[part] for part in DEFAULTS if options[part]}
     if options["no_agent"]:
@@ -97,11 +100,12 @@ def _agent_names(options: dict[str, Any], mistakes: Mistakes) -> dict[str, list[
     for part, known in (("detector", DETECTORS), ("diagnoser", DIAGNOSERS), ("policy", POLICIES)):
         listed = [name.strip() for name in given.get(part, DEFAULTS[part]).split(",")]
         names[part] = listed
+        called = policy_option if part == "policy" else f"--{part}"
         for name in listed:
             if name not in known:
-                mistakes.lines.append(f"--{part} must be one of {', '.join(known)}, got '{name}'{suggest(name, known)}")
+                mistakes.lines.append(f"{called} must be one of {', '.join(known)}, got '{name}'{suggest(name, known)}")
         if len(set(listed)) < len(listed):
-            mistakes.lines.append(f"--{part} names something twice: {', '.join(listed)}")
+            mistakes.lines.append(f"{called} names something twice: {', '.join(listed)}")
         if part != "policy" and len(listed) > 1:
             mistakes.lines.append(f"--{part} takes one name, got {', '.join(listed)}; only policies are compared")
     return names
@@ -112,6 +116,8 @@ def _faults(options: dict[str, Any], scenario: "Scenario", mistakes: Mistakes) -
     from simcore.model.faults import parse_fault, parse_time
 
     texts = options["fault"]
+    if texts and options["mix"] not in (None, "default"):
+        mistakes.lines.append(f"--mix {options['mix']} says how faults are drawn, but --fault sets them")
     details: dict[str, list[Any]] = {}
     for name in ("onset", "duration", "severity", "profile", "place"):
         given = options[name]
@@ -144,6 +150,21 @@ def _faults(options: dict[str, Any], scenario: "Scenario", mistakes: Mistakes) -
             )
             found.append(fault)
     return tuple(found)
+
+
+def states_of(paths: tuple[str, ...], policies: tuple[str, ...], mistakes: Mistakes) -> dict[str, list[dict[str, Any]]]:
+    """Return policy -> its learned states, one from each of the files that holds one; what is wrong is noted."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in paths:
+        with mistakes.collect():
+            for name, state in learned_states(path, policies).items():
+                found.setdefault(name, []).append(state)
+    from agent.evaluation.contest import needs_state
+
+    for name in policies:
+        if needs_state(name) and name not in found and not mistakes.lines:
+            mistakes.lines.append(f"policy {name} learns from forks: train it (mendsim train policy), give --policy-in")
+    return found
 
 
 def learned_states(path: str | None, policies: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -33,6 +33,7 @@ class ScoringDetector:
     """
 
     name: ClassVar[str]
+    PER_RUN: ClassVar[tuple[str, ...]] = ("_alarms",)
     #: smallest spread of the scores
     _min_spread: ClassVar[float] = 1e-6
 

@@ -4,6 +4,7 @@ __all__ = ["IsolationForestDetector"]
 
 import base64
 import binascii
+import copy
 import math
 import zlib
 from typing import Any, ClassVar
@@ -155,6 +156,24 @@ class IsolationForestDetector(ScoringDetector):
         depth = math.ceil(math.log2(max(size, 2)))
         base = np.arange(n_runs * n_services, dtype=np.int64) * per_forest
         self._use(Forest(nodes, base, self.n_trees, depth, size), np.full((n_runs, n_services), -1, np.int64))
+
+    def fork(self, rows: npt.NDArray[np.int64]) -> "IsolationForestDetector":
+        """Return a detector that goes on with some runs; see ``agent.forking``."""
+        twin = copy.copy(self)
+        names = ["_alarms", "_x", "_known"] + (["_samples", "_taken", "_keys"] if self.mode == "own" else [])
+        for name in names:
+            setattr(twin, name, getattr(self, name)[rows])
+        if self.mode == "pooled":
+            twin._which = self._which[rows]
+            return twin
+        n_runs, n_services = self._known.shape
+        forest = self._live
+        nodes = forest.nodes.reshape(n_runs, -1)[rows].reshape(-1)
+        base = np.arange(rows.size * n_services, dtype=np.int64) * (nodes.size // max(1, rows.size * n_services))
+        number = np.arange(rows.size * n_services, dtype=np.int64).reshape(rows.size, n_services)
+        which = np.where(self._which[rows] >= 0, number, -1)
+        twin._use(Forest(nodes, base, forest.n_trees, forest.depth, forest.n_samples), which)
+        return twin
 
     def _use(self, forest: Forest, which: npt.NDArray[np.int64]) -> None:
         self._live, self._which = forest, which

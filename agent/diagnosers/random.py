@@ -17,6 +17,7 @@ class RandomRank:
     """Ranks services in an order drawn by the key of the run and the step."""
 
     name: ClassVar[str] = "random"
+    PER_RUN = ("_keys",)
 
     def start(self, topology: Topology, keys: Keys) -> None:
         """Begin a batch."""
@@ -30,4 +31,5 @@ class RandomRank:
         draws = uniforms(subkeys(np.repeat(steps, n), np.tile(np.arange(n, dtype=np.uint64), runs.size)))
         ranked = np.argsort(draws.reshape(runs.size, n), axis=1, kind="stable").astype(np.int64)
         confidence = np.full(runs.size, 1.0 / n)
-        return Diagnosis(runs.copy(), ranked[:, 0].copy(), confidence, ranked, lambda row: "drawn at random")
+        tied = np.ones((runs.size, n))
+        return Diagnosis(runs.copy(), ranked[:, 0].copy(), confidence, ranked, lambda row: "drawn at random", tied)

@@ -25,7 +25,10 @@ class Labels(TypedDict, total=False):
     detector: str
     diagnoser: str
     policy: str
+    training: int
     noop_incident: Sequence[bool | None]  #: (run,) whether the twin without actions opened an incident
+    noop_j: Sequence[float | None]  #: (run,) J of that twin
+    durable: Sequence[bool | None]  #: (run,) see ``agent.evaluation.durability``
 
 
 class Played:

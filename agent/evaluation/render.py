@@ -1,12 +1,12 @@
 """Tables of a study as text: by type of fault, policies compared, learning over the rounds."""
 
-__all__ = ["comparison", "curve_text", "grid", "learning_curve", "summary"]
+__all__ = ["cell", "cell_between", "comparison", "curve_text", "grid", "learning_curve", "summary"]
 
 from typing import Any
 
 import polars as pl
 
-from agent.evaluation.compare import PRIMARY, compare
+from agent.evaluation.compare import PRIMARY, Comparison, compare
 from agent.evaluation.summary import summarise
 
 #: Column of the summary -> heading, format, places.
@@ -28,8 +28,14 @@ _SUMMARY: tuple[tuple[str, str, int], ...] = (
 _CURVE_ROWS = 8
 
 
-def _cell(value: Any, places: int) -> str:
+def cell(value: Any, places: int) -> str:
+    """Return a number with so many decimal places, a dash for None."""
     return "-" if value is None else f"{value:.{places}f}"
+
+
+def cell_between(low: float | None, high: float | None, places: int) -> str:
+    """Return the ends of an interval, a dash where it is unknown."""
+    return "-" if low is None or high is None else f"[{low:.{places}f}, {high:.{places}f}]"
 
 
 def grid(heads: list[str], rows: list[list[str]]) -> str:
@@ -47,7 +53,7 @@ def summary(episodes: pl.DataFrame) -> str:
     parts = []
     for (name,), table in episodes.group_by("policy", maintain_order=True):
         rows = [
-            [row["fault_type"], *(_cell(row[column], places) for column, _, places in _SUMMARY)]
+            [row["fault_type"], *(cell(row[column], places) for column, _, places in _SUMMARY)]
             for row in summarise(table).iter_rows(named=True)
         ]
         title = "no agent" if name is None else f"policy {name}"
@@ -57,16 +63,18 @@ def summary(episodes: pl.DataFrame) -> str:
 
 def comparison(episodes: pl.DataFrame, *, seed: int) -> str:
     """Return how the policies differ from the first one, on the same runs."""
-    heads = ["policy", "runs", PRIMARY, "difference", "95 % interval"]
+    heads = ["policy", "runs", PRIMARY, "difference", "95 % interval", "verdict"]
     rows = [
         [
             f"{row['policy']} - {row['against']}",
             str(row["runs"]),
-            _cell(row["mean"], 3),
-            _cell(row["difference"], 3),
-            "-" if row["low"] is None else f"[{row['low']:.3f}, {row['high']:.3f}]",
+            cell(row["value"], 3),
+            cell(row["difference"], 3),
+            cell_between(row["difference_low"], row["difference_high"], 3),
+            row["verdict"] or "-",
         ]
-        for row in compare(episodes, seed=seed).iter_rows(named=True)
+        for row in compare(Comparison(episodes, seed=seed)).iter_rows(named=True)
+        if row["policy"] != row["against"]
     ]
     return f"paired on the same runs (negative is better)\n{grid(heads, rows)}"
 
@@ -107,7 +115,7 @@ def curve_text(episodes: pl.DataFrame) -> str:
             points = [p for p in mine if first <= p["round"] <= last]
             runs = sum(point["runs"] for point in points)
             mean = sum(point[PRIMARY] * point["runs"] for point in points) / runs if runs else None
-            row.append(_cell(mean, 3))
+            row.append(cell(mean, 3))
         rows.append(row)
     return f"{PRIMARY} by round\n{grid(['rounds', *names], rows)}"
 

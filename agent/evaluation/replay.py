@@ -17,7 +17,7 @@ from simcore.errors import ResultsError
 from simcore.telemetry.writers import read_row
 
 #: Columns of a row that a replay does not have to give again: how it was run, not what happened.
-_OUTSIDE = ("engine", "noop_incident")
+_OUTSIDE = ("engine", "training", "noop_incident", "noop_j", "durable")
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,9 +72,14 @@ def accuracy_at(k: int, ranked: Sequence[int], truth: Collection[int]) -> float:
 def _episodes(played: Played) -> pl.DataFrame:
     episodes, labels = played.episodes, played.labels
     scenario, n_runs = episodes.scenario, episodes.n_runs
-    twins = labels.get("noop_incident")
-    if twins is not None and len(twins) != n_runs:
-        raise ValueError(f"noop_incident must hold one value for each of {n_runs} runs, got {len(twins)}")
+    per_run: dict[str, Sequence[Any] | None] = {
+        "noop_incident": labels.get("noop_incident"),
+        "noop_j": labels.get("noop_j"),
+        "durable": labels.get("durable"),
+    }
+    for name, values in per_run.items():
+        if values is not None and len(values) != n_runs:
+            raise ValueError(f"{name} must hold one value for each of {n_runs} runs, got {len(values)}")
     columns: dict[str, Any] = played.key(range(n_runs))
     columns |= {
         "scenario": scenario.name,
@@ -87,8 +92,8 @@ def _episodes(played: Played) -> pl.DataFrame:
         "diagnoser": labels.get("diagnoser"),
         "steps": episodes.n_steps,
         "step_s": played.step_s,
-        "noop_incident": None if twins is None else list(twins),
-    }
+        "training": labels.get("training"),
+    } | {name: None if values is None else list(values) for name, values in per_run.items()}
     rows = [listings.fault_columns(played, faults) | _course(played, i) for i, faults in enumerate(played.faults)]
     columns |= {name: [row[name] for row in rows] for name in rows[0]}
     return frame("episodes", columns | _counts(played))
@@ -186,8 +191,12 @@ def _counts(played: Played) -> dict[str, Any]:
     first = episodes.attempts - episodes.retries
     amplification = np.where(first >= _MIN_ATTEMPTS, episodes.attempts / np.maximum(first, 1), 0.0).max(axis=1)
     allowed = (1.0 - episodes.scenario.slo.objective) * offered
+    early = [record.step * played.step_s for record in episodes.records]
+    onsets = np.array([min((fault.onset_s for fault in faults), default=np.inf) for faults in played.faults])
     taken = np.array([record.run for record in episodes.records], np.int64)
     numbers = np.array([record.action for record in episodes.records], np.int64)
+    disruptive = episodes.actions.disruptive[numbers]
+    false = disruptive & (np.array(early) < onsets[taken])
     zero = np.zeros(episodes.n_runs, np.int64)
     return {
         "offered": offered,
@@ -200,7 +209,8 @@ def _counts(played: Played) -> dict[str, Any]:
         "violation_steps": episodes.violating.sum(axis=1),
         "anomaly_steps": None if played.trace is None else played.trace.alarm.sum(axis=1),
         "actions": np.bincount(taken, minlength=episodes.n_runs),
-        "disruptive_actions": np.bincount(taken[episodes.actions.disruptive[numbers]], minlength=episodes.n_runs),
+        "disruptive_actions": np.bincount(taken[disruptive], minlength=episodes.n_runs),
+        "false_actions": np.bincount(taken[false], minlength=episodes.n_runs),
         "action_cost": episodes.cost.sum(axis=1),
         "j": episodes.j_between(zero, zero + episodes.n_steps),
     }

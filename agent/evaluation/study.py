@@ -3,7 +3,10 @@
 A study's results depend on the study alone: not on threads, not on the engine, not on what else was evaluated.
 """
 
-__all__ = ["Outcome", "Study", "evaluate", "pack", "play_round", "state_id", "unpack", "with_steps"]
+__all__ = [
+    "OnProgress", "Outcome", "Study", "evaluate", "noop_twins", "pack", "play_round", "state_id", "uninterrupted",
+    "unpack", "with_steps",
+]  # fmt: skip
 
 import base64
 import contextlib
@@ -44,6 +47,7 @@ class Study:
     scenario: Scenario
     seed: int
     episodes: int = 1
+    first_run: int = 0  #: of the runs; the seed space has room for all of them
     split: str = "test"
     round_size: int = 50
     detector: str = ""
@@ -54,6 +58,12 @@ class Study:
     frozen: bool = False  #: policies neither explore nor learn
     twins: bool = False  #: every run is also run without actions
     faults: tuple[Fault, ...] | None = None  #: the same for all runs; None: drawn from the scenario
+    mix: str = "default"  #: one of ``simcore.model.inputs.MIXES``: how they are drawn
+
+    @property
+    def drawn(self) -> str:
+        """How the faults are drawn, to follow in a title; nothing to say of the scenario's own mix."""
+        return "" if self.mix == "default" else f", {self.mix} mix of faults"
 
     def arguments(self) -> dict[str, Any]:
         """Return the study but for its scenario, JSON-able; ``from_metadata`` is the way back."""
@@ -88,7 +98,7 @@ class Study:
     def runs(self, first: int, count: int) -> list[Run]:
         """Return runs ``first`` to ``first + count - 1``."""
         return [
-            make_run(self.scenario, seed=self.seed, split=self.split, run=run, faults=self.faults)
+            make_run(self.scenario, seed=self.seed, split=self.split, run=run, faults=self.faults, mix=self.mix)
             for run in range(first, first + count)
         ]
 
@@ -166,8 +176,8 @@ def evaluate(
         if detector is None and policies:
             detector = trained_detector(study.detector, study.scenario, seed=study.detector_seed, threads=threads)
         for number, first in enumerate(range(0, study.episodes, study.round_size)):
-            runs = study.runs(first, min(study.round_size, study.episodes - first))
-            twins = _noop_incidents(study, runs, engine, threads) if study.twins else None
+            runs = study.runs(study.first_run + first, min(study.round_size, study.episodes - first))
+            twins = noop_twins(study, runs, engine=engine, threads=threads) if study.twins else Labels()
             for policy in players:
                 tell = _share(on_progress, done, len(runs), study.scenario.timing.steps)
                 state = None if policy is None else policy.state()
@@ -175,11 +185,10 @@ def evaluate(
                     study, runs, policy, detector, engine=engine, threads=threads, on_step=tell
                 )
                 labels = _labels(study, policy, number, state)
-                if twins is not None:
-                    labels["noop_incident"] = twins
+                labels.update(twins)
                 tables = score(episodes, trace, labels, tables=None if _wants_all(writer) else ("episodes",))
                 done += len(runs)
-                with _uninterrupted():
+                with uninterrupted():
                     frames.append(tables["episodes"])
                     outcome.events += _events(episodes)
                     if state is not None:
@@ -278,10 +287,11 @@ def _labels(study: Study, policy: Policy | None, number: int, state: dict[str, A
     )
 
 
-def _noop_incidents(study: Study, runs: Sequence[Run], engine: str, threads: int | None) -> list[bool | None]:
+def noop_twins(study: Study, runs: Sequence[Run], *, engine: str = "batch", threads: int | None = None) -> Labels:
+    """Return what the runs come to without any action: whether an incident opens, and J."""
     twin, _ = play_round(study, runs, None, None, engine=engine, threads=threads)
-    found = score(twin, None, Labels(), tables=("episodes",))["episodes"]["incident"]
-    return list(found.to_list())
+    found = score(twin, None, Labels(), tables=("episodes",))["episodes"]
+    return Labels(noop_incident=found["incident"].to_list(), noop_j=found["j"].to_list())
 
 
 def _share(tell: OnProgress | None, done: int, count: int, steps: int) -> Callable[[Episodes], None] | None:
@@ -298,7 +308,7 @@ def _events(episodes: Episodes) -> int:
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Put Ctrl-C off until the block is through, so that a round is kept as a whole or not at all."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,6 +1,6 @@
 """Reduces the episodes table to one row per type of fault, with censoring (FIELD: measures of an episode)."""
 
-__all__ = ["kaplan_meier", "quantile_of", "summarise"]
+__all__ = ["summarise"]
 
 import math
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+from agent.evaluation.statistics import quantile_of
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -32,32 +34,6 @@ _SCHEMA = {
     "actions": pl.Float64(),
     "j": pl.Float64(),
 }
-
-
-def kaplan_meier(time_s: Floats, happened: Bools) -> tuple[Floats, Floats]:
-    """Return the event times and the share to which the event has not happened yet after each of them.
-
-    Kaplan and Meier (1958). At equal times events come before censorings.
-
-    Parameters
-    ----------
-    time_s
-        (run,) time of the event, or of the censoring.
-    happened
-        (run,) whether the event happened; otherwise the run was censored.
-    """
-    times = np.unique(time_s[happened])
-    at_risk = np.array([np.count_nonzero(time_s >= t) for t in times], np.float64)
-    events = np.array([np.count_nonzero(happened & (time_s == t)) for t in times], np.float64)
-    survival = np.cumprod(1.0 - events / at_risk).astype(np.float64)
-    return times, survival
-
-
-def quantile_of(time_s: Floats, happened: Bools, share: float) -> float | None:
-    """Return the first time by which at least ``share`` of the runs had the event, None if that is not reached."""
-    times, survival = kaplan_meier(time_s, happened)
-    reached = np.flatnonzero(survival <= 1.0 - share + 1e-12)
-    return float(times[reached[0]]) if reached.size else None
 
 
 def summarise(episodes: pl.DataFrame) -> pl.DataFrame:

@@ -1,6 +1,6 @@
 """One episode as a readable timeline, and the incident report at its end. Both engines give the same text."""
 
-__all__ = ["Seen", "clock", "render"]
+__all__ = ["Seen", "clock", "describe", "render"]
 
 from typing import Any
 
@@ -90,7 +90,7 @@ def _faults(episodes: Episodes) -> list[Line]:
     lines: list[Line] = []
     step_s = episodes.scenario.timing.step_s
     for fault in episodes.runs[0].faults:
-        text = f"fault begins: {_describe(fault, episodes)}"
+        text = f"fault begins: {describe(fault, episodes)}"
         lines.append((fault.onset_s / step_s, 0, _TRUTH, text))
         end = fault.onset_s + fault.duration_s
         if fault.duration_s > 0 and end < episodes.n_steps * step_s:
@@ -118,7 +118,8 @@ def _looks(episodes: Episodes, seen: Seen) -> list[Line]:
     return [(k, 2, " ", f"observed: {_observed(seen, k)}") for k in range(every, episodes.n_steps, every)]
 
 
-def _describe(fault: Fault, episodes: Episodes) -> str:
+def describe(fault: Fault, episodes: Episodes) -> str:
+    """Return a fault in words: what and where, how bad, and how long."""
     lasts = f"for {clock(fault.duration_s)}" if fault.duration_s > 0 else "until fixed"
     return (
         f"{label(fault, episodes.scenario)}, severity {fault.severity:.2f}, {fault.profile}, "
@@ -218,7 +219,7 @@ def _effects(episodes: Episodes) -> list[Line]:
 
 def _report(episodes: Episodes, row: dict[str, Any], actions: list[dict[str, Any]]) -> list[str]:
     """Return the incident report: what happened, how long each part took, what it cost."""
-    faults = [_describe(fault, episodes) + f", from {clock(fault.onset_s)}" for fault in episodes.runs[0].faults]
+    faults = [describe(fault, episodes) + f", from {clock(fault.onset_s)}" for fault in episodes.runs[0].faults]
     taken = [f"{action['action']} at {clock(action['decided_s'])}" for action in actions]
     rows = [
         ("fault", "; ".join(faults) or "none"),

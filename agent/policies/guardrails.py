@@ -3,10 +3,14 @@
 Beyond what the scenario calls legal: no restart of a service soon after the last one, one disruptive action at a time
 per service and one system-wide, no repetition of what did not help in this incident, a budget of actions per hour,
 and at most one quarantined replica per service, never the last that works.
+
+They also clean up: what was set and must not stay (``HOLD_S``) is undone, one thing at a time, once the SLO has held
+for a while. If trouble follows, the next attempt waits twice as long.
 """
 
-__all__ = ["Guardrails", "Limits"]
+__all__ = ["HOLD_S", "Guardrails", "Limits", "lifting"]
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +18,32 @@ import numpy.typing as npt
 
 from simcore.codes import ActionCode, ReplicaState
 from simcore.errors import InputError
+from simcore.model.action_types import ACTIONS
 from simcore.observation import ActionTable, Observation
 from simcore.windows import ReplicaStat
 
+Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 _HOUR_S = 3600.0
+
+#: For how long the SLO must have held before what a kind of action has set is undone, seconds. What undoes it is in
+#: ``simcore.model.action_types``. Users pay for a limit at once; a replica set aside was set aside for a reason.
+HOLD_S: Mapping[str, float] = {
+    "limit_traffic": 20.0,
+    "open_breaker": 60.0,
+    "degrade": 60.0,
+    "set_retry_budget": 60.0,
+    "resize_pool": 120.0,
+    "quarantine": 600.0,
+}
+#: The wait is so many times longer while an alarm is open; not for a limit on the traffic, which may be its cause.
+_ALARMED = 3.0
+#: Trouble so soon after something was undone is put down to that, seconds.
+_BLAMED_S = 120.0
+#: The wait is doubled at most so often.
+_DOUBLINGS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +68,8 @@ class Limits:
 class Guardrails:
     """Remembers what was done in every run of a batch, and says what may be done now."""
 
+    PER_RUN = ("_restarted", "_times", "_useless", "_failed_at", "_failures", "_lifted_at", "_doubled")
+
     def __init__(self, actions: ActionTable, n_services: int, n_runs: int, step_s: float, limits: Limits) -> None:
         self._actions, self._limits, self._step_s = actions, limits, step_s
         code = actions.code
@@ -60,6 +85,10 @@ class Guardrails:
         self._useless = np.zeros((n_runs, len(actions)), np.int64)
         self._failed_at = np.full((n_runs, len(actions)), -np.inf)
         self._failures = np.zeros((n_runs, n_services), np.int64)
+        #: (lift,) actions that undo something, by the time that they wait; a smaller step before a larger one
+        self._lifts, self._hold = _lifts(actions)
+        self._lifted_at = np.full((n_runs, len(self._lifts)), -np.inf)
+        self._doubled = np.zeros((n_runs, len(self._lifts)), np.int64)
 
     def allowed(self, observation: Observation, runs: Ints) -> Bools:
         """Return (row, action) what the given runs may do now; noop always."""
@@ -88,15 +117,34 @@ class Guardrails:
         closed: Bools = np.any(shut, axis=-1)
         return working, closed
 
-    def may_lift(self, observation: Observation, runs: Ints) -> Ints:
-        """Return (row,) the action that admits the next larger share of the traffic, 0 if none is legal or needed."""
-        choice = np.zeros(runs.size, np.int64)
-        lifts = np.flatnonzero(self._limiting)
-        lifts = lifts[np.argsort(self._actions.amount[lifts], kind="stable")]
-        for action in lifts[::-1]:
-            fits = observation.legal[runs, action] & (observation.admitted[runs] < self._actions.amount[action])
-            choice[fits] = action
-        return choice
+    def may_lift(self, observation: Observation, runs: Ints, well_s: Floats, alarmed: Bools) -> Ints:
+        """Return (row,) the action that undoes what waits least of what may be undone, 0 if there is nothing.
+
+        Parameters
+        ----------
+        observation
+            Of the batch.
+        runs
+            (row,) runs.
+        well_s
+            (row,) how long the SLO has held in them, seconds.
+        alarmed
+            (row,) whether an alarm is open.
+        """
+        limits, amount = self._limiting[self._lifts], self._actions.amount[self._lifts]
+        slower = np.where(alarmed[:, None] & ~limits, _ALARMED, 1.0)
+        due = observation.legal[runs][:, self._lifts]
+        due &= well_s[:, None] >= self._hold * 2.0 ** self._doubled[runs] * slower
+        due &= ~(limits & (amount <= observation.admitted[runs][:, None]))
+        if not due.size:
+            return np.zeros(runs.size, np.int64)
+        return np.where(due.any(axis=1), self._lifts[np.argmax(due, axis=1)], 0)
+
+    def troubled(self, step: int, runs: Ints) -> None:
+        """Put new trouble down to what was undone a short while ago in these runs: it will wait longer next time."""
+        blamed = step * self._step_s - self._lifted_at[runs] <= _BLAMED_S
+        self._doubled[runs] = np.minimum(self._doubled[runs] + blamed, _DOUBLINGS)
+        self._lifted_at[runs] = np.where(blamed, -np.inf, self._lifted_at[runs])
 
     def took(self, step: int, runs: Ints, action: Ints) -> None:
         """Book the actions taken at a step, (row,) each; noop costs nothing."""
@@ -105,6 +153,8 @@ class Guardrails:
         now = step * self._step_s
         oldest = self._times[runs].argmin(1)
         self._times[runs, oldest] = now
+        lifted = action[:, None] == self._lifts
+        self._lifted_at[runs] = np.where(lifted, now, self._lifted_at[runs])
         restart = self._restarts[action]
         self._restarted[runs[restart], self._service[action[restart]]] = now
 
@@ -139,3 +189,37 @@ class Guardrails:
         following = ranked[n_rows, np.argmin(spent, 1)]
         target: Ints = np.where(worn & ~spent.all(1), following, suspect)
         return target
+
+
+def _lifts(actions: ActionTable) -> tuple[Ints, Floats]:
+    """Return (lift,) the actions that undo what ``HOLD_S`` names, and for how long the SLO must hold before each."""
+    found: list[tuple[float, float, int]] = []
+    for number, name in enumerate(actions.kinds):
+        kind, amount = ACTIONS[name], float(actions.amount[number])
+        undone = kind.undoes or name
+        partly = kind.code == ActionCode.LIMIT_TRAFFIC
+        if undone in HOLD_S and (partly or kind.is_undoing(amount)):
+            found.append((HOLD_S[undone], amount, number))
+    found.sort()
+    return np.array([number for *_, number in found], np.int64), np.array([hold for hold, *_ in found], np.float64)
+
+
+def lifting(actions: ActionTable, observation: Observation, runs: Ints) -> Ints:
+    """Return (row,) the action that admits the next larger share of the traffic, 0 if none is legal or needed.
+
+    Parameters
+    ----------
+    actions
+        The action table.
+    observation
+        Of the whole batch.
+    runs
+        (row,) positions of the runs.
+    """
+    choice = np.zeros(runs.size, np.int64)
+    lifts = np.flatnonzero(actions.code == ActionCode.LIMIT_TRAFFIC)
+    lifts = lifts[np.argsort(actions.amount[lifts], kind="stable")]
+    for action in lifts[::-1]:
+        fits = observation.legal[runs, action] & (observation.admitted[runs] < actions.amount[action])
+        choice[fits] = action
+    return choice

@@ -1,6 +1,10 @@
 """The one interface of both engines."""
 
-__all__ = ["LOG", "EngineAction", "RunInputs", "Session", "Change", "Modulation", "check_actions", "check_inputs"]
+__all__ = [
+    "LOG", "Change", "EngineAction", "Modulation", "RunInputs", "Session",
+    "check_actions", "check_fork", "check_inputs",
+]  # fmt: skip
+
 
 import math
 from collections.abc import Sequence
@@ -16,6 +20,9 @@ from simcore.eventlog import LOG
 from simcore.model.modulation import Change, Modulation
 from simcore.model.scenario import Scenario
 from simcore.windows import Windows
+
+#: Actions of no service.
+_NOWHERE = (ActionCode.NOOP, ActionCode.LIMIT_TRAFFIC, ActionCode.ESCALATE, ActionCode.REMOVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class EngineAction:
     code: ActionCode
     at_s: float  #: when it takes effect, not before the present edge
     service: int = -1
-    replica: int = -1  #: ordinal within the service
+    replica: int = -1  #: ordinal within the service; REMOVE: number of the modulation
     amount: float = 0.0
 
 
@@ -86,9 +93,25 @@ def check_actions(actions: Sequence[EngineAction], n_runs: int, n_services: int,
             raise InputError(f"an action's run must be in 0 .. {n_runs - 1}, got {action.run}")
         if not now_s <= action.at_s < math.inf:
             raise InputError(f"an action's at_s must not lie before {now_s} s, got {action.at_s}")
-        somewhere = action.code not in (ActionCode.NOOP, ActionCode.LIMIT_TRAFFIC, ActionCode.ESCALATE)
-        if somewhere and not 0 <= action.service < n_services:
+        if action.code not in _NOWHERE and not 0 <= action.service < n_services:
             raise InputError(f"an action's service must be in 0 .. {n_services - 1}, got {action.service}")
+
+
+def check_fork(runs: Sequence[int], rekey: Sequence[int] | None, n_runs: int) -> list[int]:
+    """Return the rekey numbers of a fork, -1 for runs that keep their own future.
+
+    Raises
+    ------
+    InputError
+        If there is no such run, or not one number >= -1 per run.
+    """
+    for run in runs:
+        if not 0 <= run < n_runs:
+            raise InputError(f"runs to fork must be in 0 .. {n_runs - 1}, got {run}")
+    numbers = [-1] * len(runs) if rekey is None else [int(number) for number in rekey]
+    if len(numbers) != len(runs) or any(number < -1 for number in numbers):
+        raise InputError(f"rekey must hold one number >= -1 for each of {len(runs)} runs, got {numbers}")
+    return numbers
 
 
 class Session(Protocol):
@@ -115,8 +138,22 @@ class Session(Protocol):
     def apply(self, actions: Sequence[EngineAction]) -> None:
         """Enter actions; those with ``at_s`` at the present edge run before other events there."""
 
-    def fork(self, runs: Sequence[int]) -> "Session":
-        """Return an independent continuation of the given runs from the present edge (repeats allowed)."""
+    def fork(self, runs: Sequence[int], rekey: Sequence[int] | None = None) -> "Session":
+        """Return an independent continuation of the given runs from the present edge (repeats allowed).
+
+        Parameters
+        ----------
+        runs
+            Positions of the runs.
+        rekey
+            One number per run: everything drawn from now on has another key, a function of the run's key and of the
+            number (model.md: *Re-keying*); -1: the run keeps its own future, which is also what None means.
+
+        Raises
+        ------
+        InputError
+            If there is no such run, or not one number >= -1 per run.
+        """
 
     def events(self, run: int) -> npt.NDArray[np.void]:
         """Return the event log of a run so far, dtype ``LOG``, burn-in included.

@@ -14,6 +14,7 @@ from simcore.codes import Param
 from simcore.engines.api import RunInputs
 from simcore.errors import InputError
 from simcore.layout import ARRAYS, LANE, NEVER, PER_REPLICA, Need, Plan
+from simcore.streams import keyed, rekeyed
 
 Array = npt.NDArray[Any]
 
@@ -27,6 +28,7 @@ class Capacity:
     ends: int = 512  #: spans that end in a window
     log: int = 4096
     control: int = 32
+    messages: int = 64  #: if there are topics
     spare_replicas: int = 0  #: beyond the initial ones
     limit: int = 2**22
 
@@ -92,8 +94,10 @@ class Arenas:
             "ends": capacity.ends,
             "tally": len(services) + 1,
             "log": capacity.log if log else 0,
-            "locks": int(self._plan.head["n_locks"][0]),
-            "wishes": len(services) * int(self._plan.head["wishes_wide"][0]),
+            "locks": int(head["n_locks"]),
+            "wishes": len(services) * int(head["wishes_wide"]),
+            "messages": capacity.messages if head["n_partitions"] else 0,
+            "partitions": int(head["n_partitions"]),
         } | self._per_replica(n_replicas)
         for name, length in lengths.items():
             self._lengthen(run, name, length)
@@ -142,6 +146,7 @@ class Arenas:
             "log": "log_cap",
             "replicas": "replica_cap",
             "control": "control_cap",
+            "messages": "message_cap",
         }
         if name in room:
             lane[room[name]] = length
@@ -157,6 +162,7 @@ class Arenas:
         name, length = {
             Need.SPANS: ("spans", max(2 * int(lane["span_cap"]), 4)),
             Need.ENDS: ("ends", max(2 * int(lane["end_cap"]), 8)),
+            Need.MESSAGES: ("messages", max(2 * int(lane["message_cap"]), 4)),
             Need.LOG: ("log", 2 * int(lane["log_cap"]) + 2 * int(lane["span_cap"]) + int(lane["replica_cap"]) + 64),
             Need.CONTROL: ("control", 2 * int(lane["control_cap"]) + 2 * int(lane["n_replicas"]) + 16),
         }[need]
@@ -201,6 +207,13 @@ class Arenas:
         least = int(lane["n_control"]) + int(lane["n_replicas"]) + 8 + self._cancels(int(lane["span_cap"]))
         if least > int(lane["control_cap"]):
             self._lengthen(run, "control", 2 * least + 16)
+
+    def rekey(self, run: int, number: int) -> None:
+        """Give a run another future: what has been drawn stays, what will be has other keys."""
+        lane = self.lanes[run]
+        key = lane["key"] = rekeyed(lane["key"], number)
+        for stream, record in enumerate(self.part(run, "streams")):
+            record["key"] = keyed(key, stream)
 
     def copy(self, runs: Sequence[int]) -> "Arenas":
         """Return independent copies of the given runs, repeats allowed."""

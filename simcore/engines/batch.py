@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from simcore.codes import EDGE, Param
 from simcore.compiler import compile_plan
-from simcore.engines.api import EngineAction, RunInputs, check_actions, check_inputs
+from simcore.engines.api import EngineAction, RunInputs, check_actions, check_fork, check_inputs
 from simcore.engines.arenas import Arenas, Capacity
 from simcore.errors import CapacityError, InputError
 from simcore.kernels.batch import BATCH, advance_one
@@ -190,17 +190,18 @@ class BatchSession:
             enter_action(self._arenas.lanes, run, number, action.at_s)
             self._n_actions[run] = number + 1
 
-    def fork(self, runs: Sequence[int]) -> "BatchSession":
-        """Return an independent continuation of the given runs, by copying their state."""
-        for run in runs:
-            if not 0 <= run < self.n_runs:
-                raise InputError(f"runs to fork must be in 0 .. {self.n_runs - 1}, got {run}")
+    def fork(self, runs: Sequence[int], rekey: Sequence[int] | None = None) -> "BatchSession":
+        """Return an independent continuation of the given runs, by copying their state; see ``Session.fork``."""
+        numbers = check_fork(runs, rekey, self.n_runs)
         twin = object.__new__(BatchSession)
         twin.__dict__.update(self.__dict__)
         twin.n_runs = len(runs)
         twin._inputs = tuple(self._inputs[run] for run in runs)
         twin._n_actions = [self._n_actions[run] for run in runs]
         twin._arenas = self._arenas.copy(runs)
+        for i, number in enumerate(numbers):
+            if number >= 0:
+                twin._arenas.rekey(i, number)
         index = np.asarray(runs, np.int64)
         seen = self._windows
         twin._windows = Windows(

@@ -10,7 +10,7 @@ import numpy as np
 from simcore.codes import ActionCode
 from simcore.errors import ActionError, suggest
 from simcore.model.action_types import ACTIONS, NEUTRAL_SETTING, ActionAim, ActionType, services_for
-from simcore.model.scenario import ActionSpec, Scenario
+from simcore.model.scenario import ActionSpec, PublishStep, Scenario
 from simcore.observation import ActionTable, Topology
 
 
@@ -34,16 +34,21 @@ def build_topology(scenario: Scenario) -> Topology:
     names = scenario.service_names
     number = {name: i for i, name in enumerate(names)}
     calls = np.zeros((len(names), len(names)), np.bool_)
-    for step in scenario.walk():
-        if step.site >= 0:
-            caller = scenario.operations[step.operation][0]
-            calls[number[caller], number[scenario.call_of(step.site).to.split(".")[0]]] = True
+    #: (whether required, caller, callee) of the calls that wait for an answer
+    waits = np.zeros((2, len(names), len(names)), np.bool_)
+    for step in scenario.sites:
+        edge = number[scenario.operations[step.operation][0]], number[scenario.callee_of(step.site).partition(".")[0]]
+        calls[edge] = True
+        if not isinstance(step.spec, PublishStep):
+            waits[(int(scenario.call_of(step.site).required), *edge)] = True
     weights = np.zeros(len(names))
     for entry in scenario.workload.entries:
         weights[number[entry.operation.split(".")[0]]] += entry.weight
     return Topology(
         services=names,
         calls=calls,
+        optional=waits[0],
+        required=waits[1],
         entry=int(np.argmax(weights)),
         caches=np.array([service.cache is not None for service in scenario.services.values()]),
         p95_slo_s=scenario.slo.p95_s,

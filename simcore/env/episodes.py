@@ -2,11 +2,15 @@
 
 __all__ = ["UNHEALTHY_PENALTY", "Episodes"]
 
+import copy
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from simcore.codes import ActionCode
+from simcore.engines.api import EngineAction
 from simcore.engines.registry import open_session
 from simcore.env.actions import build_actions, build_topology, n_slots
 from simcore.env.ledger import ActionRecord, Ledger
@@ -25,6 +29,12 @@ Bools = npt.NDArray[np.bool_]
 
 #: What being unhealthy at the end takes off J, in units of J: a tenth of the horizon's requests.
 UNHEALTHY_PENALTY = 0.1
+
+#: Arrays of an ``Episodes`` whose first axis is the run.
+_OF_RUNS = (
+    "bad", "offered", "good", "shed", "errors", "attempts", "retries", "violating", "incident_open", "unhealthy",
+    "cost", "metrics", "legal", "fault_steps", "_bad_before", "_cost_before", "_unhealthy_at",
+)  # fmt: skip
 
 _TELEMETRY, _ACTIONS = 3, 4  # streams, see ``simcore.streams.run_key``
 
@@ -195,8 +205,24 @@ class Episodes:
 
     def advance_to_end(self) -> None:
         """Run all remaining steps at once, without anybody looking or acting."""
-        if not self.finished:
-            self._run_to(self.n_steps)
+        self.advance_to(self.n_steps)
+
+    def advance_to(self, step: int) -> None:
+        """Run to edge ``step`` at once, without anybody looking or acting in between.
+
+        Raises
+        ------
+        InputError
+            If the edge lies behind the present one or beyond the episode.
+        """
+        if not self.step <= step <= self.n_steps:
+            raise InputError(f"edges to go to must be in {self.step} .. {self.n_steps}, got {step}")
+        if step > self.step:
+            self._run_to(step)
+
+    def limits_traffic(self) -> bool:
+        """Return whether any run turns traffic away, or will once an action takes effect."""
+        return self._ledger.limits()
 
     def _run_to(self, step: int) -> None:
         self.session.advance(step * self.scenario.timing.step_s)
@@ -245,6 +271,60 @@ class Episodes:
             admitted=ledger.admitted,
             pending=ledger.pending(self.step),
             legal=legal,
+        )
+
+    def fork(self, rows: Sequence[int] | Ints, *, rekey: Sequence[int] | Ints | None = None) -> "Episodes":
+        """Return an independent continuation of some runs from the present edge.
+
+        With the same actions it gives bit for bit what the original gives. With ``rekey`` the future is another one:
+        arrivals, work, losses of scrapes, delays and failures of actions, whatever is drawn from now on, have other
+        keys; requests under way, armed timers and the faults that have begun stay as they are; faults and noise that
+        have not begun never come, since nobody can know of them (docs/explanation/model.md, *Re-keying*).
+
+        Parameters
+        ----------
+        rows
+            (row,) positions of the runs, repeats allowed.
+        rekey
+            (row,) number of the future, a function of which and of the run it is; -1: the run's own. None: all own.
+
+        Raises
+        ------
+        InputError
+            If there is no row, no such run, or not one number >= -1 per row.
+        """
+        index = np.asarray(rows, np.int64)
+        if not index.size:
+            raise InputError("an episode needs at least one run, got 0")
+        session = self.session.fork(index.tolist(), None if rekey is None else np.asarray(rekey).tolist())
+        numbers = np.full(index.size, -1, np.int64) if rekey is None else np.asarray(rekey, np.int64)
+        twin = copy.copy(self)
+        twin.session, twin.n_runs = session, index.size
+        twin.runs = tuple(self.runs[row] for row in index.tolist())
+        for name in _OF_RUNS:
+            setattr(twin, name, getattr(self, name)[index])
+        twin.fault_steps[(numbers >= 0) & (twin.fault_steps >= self.step)] = -1
+        twin.records = [
+            dataclasses.replace(record, run=row)
+            for record in self.records
+            for row in np.flatnonzero(index == record.run).tolist()
+        ]
+        twin._scraper = self._scraper.fork(index, numbers, self.step)
+        twin._ledger = self._ledger.fork(index, numbers)
+        twin._tracker = self._tracker.fork(index, twin.fault_steps)
+        twin._forget(np.flatnonzero(numbers >= 0))
+        twin.observation = twin._observe()
+        return twin
+
+    def _forget(self, rows: Ints) -> None:
+        """Take what has not begun out of the future of some runs."""
+        now_s = self.step * self.scenario.timing.step_s
+        self.session.apply(
+            [
+                EngineAction(row, ActionCode.REMOVE, now_s, replica=modulation)
+                for row in rows.tolist()
+                for modulation in self.runs[row].unbegun(now_s)
+            ]
         )
 
     def j_between(self, first: Ints, last: Ints) -> Floats:

@@ -2,6 +2,7 @@
 
 __all__ = ["ActionRecord", "Books", "Ledger", "find_legal"]
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from simcore.model.action_types import ACTIONS, NEUTRAL_SETTING
 from simcore.model.scenario import Scenario
 from simcore.observation import ActionTable
 from simcore.samplers import draw
-from simcore.streams import keyed, uniform
+from simcore.streams import keyed, rekey_all, uniform
 from simcore.windows import ReplicaStat
 
 Floats = npt.NDArray[np.float64]
@@ -190,12 +191,25 @@ class Ledger:
         self._n_actions = np.zeros(n_runs, np.int64)
         self.admitted = np.ones(n_runs)  #: (run,) admitted fraction at the present edge
 
+    def fork(self, rows: Ints, rekey: Ints) -> "Ledger":
+        """Return the books of the runs ``rows`` (row,) as they are; ``rekey`` (row,) as in ``Episodes.fork``."""
+        twin = copy.copy(self)
+        twin._keys = rekey_all(self._keys[rows], rekey)
+        twin._books = Books._make(book[rows] for book in self._books)
+        for name in ("_effect_s", "_n_actions", "admitted"):
+            setattr(twin, name, getattr(self, name)[rows])
+        return twin
+
     def _steps(self, seconds: float) -> int:
         return math.ceil(seconds / self._step_s - 1e-9)
 
     def pending(self, step: int) -> Bools:
         """Return (run, service) whether an action on the service waits for its effect or settles at edge ``step``."""
         return self._books.free_at[:, :-1] > step
+
+    def limits(self) -> bool:
+        """Return whether traffic is turned away in any run, or will be once an action takes effect."""
+        return bool((self._books.target < 1.0).any() or (self.admitted < 1.0).any())
 
     def legal(self, step: int, replicas: Floats) -> Bools:
         """Return (run, action) what may be chosen at edge ``step``.

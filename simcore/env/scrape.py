@@ -2,6 +2,7 @@
 
 __all__ = ["Scraper", "keyed_uniforms"]
 
+import copy
 from collections import deque
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from simcore.jit import njit
 from simcore.model.scenario import Scenario
-from simcore.streams import uniform
+from simcore.streams import rekey_all, uniform
 from simcore.windows import N_METRICS, N_STATS
 
 Floats = npt.NDArray[np.float64]
@@ -52,8 +53,8 @@ class Scraper:
         n_runs, n_services = keys.size, len(scenario.services)
         self._step_s = scenario.timing.step_s
         self._lag = scenario.observation.lag_steps
-        rate = scenario.observation.drop_rate
-        self._lost = keyed_uniforms(keys, n_steps) < rate if rate > 0 else np.zeros((n_runs, n_steps), np.bool_)
+        self._keys, self._drop_rate = keys, scenario.observation.drop_rate
+        self._lost = self._losses(keys, n_steps)
         self._on_the_way: deque[tuple[Floats, Floats, Ints]] = deque()
         self._changed = np.full((n_runs, n_services), -1, np.int64)
         self._changed_seen = self._changed.copy()
@@ -61,6 +62,35 @@ class Scraper:
         self.fresh = np.zeros(n_runs, np.bool_)  #: (run,) whether it arrived at the present edge
         self.metrics = np.full((n_runs, n_services + 1, N_METRICS), np.nan)  #: (run, service + 1, metric)
         self.replicas = np.full((n_runs, n_services, n_slots, N_STATS), np.nan)  #: (run, service, slot, stat)
+
+    def _losses(self, keys: npt.NDArray[np.uint64], n_steps: int) -> Bools:
+        if self._drop_rate > 0:
+            lost: Bools = keyed_uniforms(keys, n_steps) < self._drop_rate
+            return lost
+        return np.zeros((keys.size, n_steps), np.bool_)
+
+    def fork(self, rows: Ints, rekey: Ints, step: int) -> "Scraper":
+        """Return a continuation of the runs ``rows``; the scrapes of windows from ``step`` on get re-keyed losses.
+
+        Parameters
+        ----------
+        rows
+            (row,) positions of runs, repeats allowed.
+        rekey
+            (row,) number of the future, -1: the run's own.
+        step
+            Windows closed so far.
+        """
+        twin = copy.copy(self)
+        twin._keys = rekey_all(self._keys[rows], rekey)
+        twin._lost = self._lost[rows]
+        other = rekey >= 0
+        if other.any():
+            twin._lost[other, step:] = self._losses(twin._keys[other], twin._lost.shape[1])[:, step:]
+        twin._on_the_way = deque((m[rows], r[rows], c[rows]) for m, r, c in self._on_the_way)
+        for name in ("_changed", "_changed_seen", "window", "fresh", "metrics", "replicas"):
+            setattr(twin, name, getattr(self, name)[rows])
+        return twin
 
     def close(self, window: int, metrics: Floats, replicas: Floats, markers: Ints) -> None:
         """Take in a closed window; what arrives at its end becomes visible.

@@ -4,6 +4,7 @@ __all__ = [
     "OPEN_AT", "RECOVERY_S", "Incident", "IncidentTracker", "fault_step", "incidents", "recovery_steps", "violates",
 ]  # fmt: skip
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -72,6 +73,14 @@ class IncidentTracker:
         self._last_but_one = np.zeros(n_runs, np.bool_)
         self._stretch = np.zeros(n_runs, np.int64)
         self._open = np.zeros(n_runs, np.bool_)
+
+    def fork(self, rows: Ints, fault_steps: Ints) -> "IncidentTracker":
+        """Return a continuation of the runs ``rows`` (row,), whose faults begin at ``fault_steps`` (row,)."""
+        twin = copy.copy(self)
+        twin._fault_steps = fault_steps
+        for name in ("_last", "_last_but_one", "_stretch", "_open"):
+            setattr(twin, name, getattr(self, name)[rows])
+        return twin
 
     def close(self, step: int, violating: Bools, restored: Bools) -> tuple[Bools, Bools]:
         """Take in one closed step and return (run,) whether an incident is open, and whether the run is unhealthy.

@@ -22,14 +22,16 @@ from simcore.kernels.calendar import (
     set_leaf,
 )
 from simcore.kernels.cancel import on_cancel
-from simcore.kernels.control import next_candidate, on_action, on_change, on_replica
+from simcore.kernels.control import on_action, on_change
 from simcore.kernels.health import on_probe
+from simcore.kernels.lifecycle import on_replica
 from simcore.kernels.locks import on_lock
 from simcore.kernels.members import on_hedge, pool_timed_out
+from simcore.kernels.programs import walk
 from simcore.kernels.replica import DRAINING, STARTING, UP, complete_cpu
-from simcore.kernels.requests import arrive, failed, finish, on_reply, on_timeout, send, start, walk
+from simcore.kernels.requests import arrive, failed, finish, on_reply, on_timeout, send, start
 from simcore.kernels.spans import ARRIVE, FAILED, FINISH, NOTHING, REPLY, SEND, WALK, allocate, note
-from simcore.kernels.users import STREAM_BITS, become_root, let_in, on_user, recorded_factor
+from simcore.kernels.users import STREAM_BITS, become_root, let_in, next_candidate, on_user, recorded_factor
 from simcore.layout import (
     NEVER,
     Need,
@@ -68,7 +70,8 @@ _FAULT, _ACTION, _PROBE = np.int64(Kind.FAULT), np.int64(Kind.ACTION), np.int64(
 _CANCEL, _LOCK, _POOL, _HEDGE = np.int64(Kind.CANCEL), np.int64(Kind.LOCK), np.int64(Kind.POOL), np.int64(Kind.HEDGE)
 _AUTOSCALE, _ROOT, _SLACK = np.int64(Kind.AUTOSCALE), np.int64(Kind.ROOT), np.int64(4)
 _THIN, _CHOICE, _ADMIT = np.int64(Purpose.THIN), np.int64(Purpose.CHOICE), np.int64(Purpose.ADMIT)
-_NEED_LOG, _NEED_REPLICAS, _NEED_CONTROL = np.int64(Need.LOG), np.int64(Need.REPLICAS), np.int64(Need.CONTROL)
+_NEED_LOG, _NEED_REPLICAS = np.int64(Need.LOG), np.int64(Need.REPLICAS)
+_NEED_CONTROL, _NEED_SPANS = np.int64(Need.CONTROL), np.int64(Need.SPANS)
 _A_BUSY, _A_UP, _A_FLIGHT, _A_QUEUE = (
     np.int64(Area.BUSY),
     np.int64(Area.UP),
@@ -76,7 +79,7 @@ _A_BUSY, _A_UP, _A_FLIGHT, _A_QUEUE = (
     np.int64(Area.QUEUE),
 )
 _A_MEM, _A_REP = np.int64(Area.MEMORY_FRAC), np.int64(Area.REPLICAS_UP)
-_A_POOL = np.int64(Area.POOL_WAITING)
+_A_POOL, _A_LAG = np.int64(Area.POOL_WAITING), np.int64(Area.LAG)
 _R_ORDINAL, _R_STATE, _R_QUARANTINED = (
     np.int64(ReplicaStat.ORDINAL),
     np.int64(ReplicaStat.STATE),
@@ -179,6 +182,10 @@ def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
         else:
             n, wanted = wish(plan, lane, first.index)
             grows = max(0, wanted - n) + 1
+        # who skips messages may have the next ones delivered on all partitions
+        if lane.n_free < lane.span_room + plan.skips:
+            lane.need |= _NEED_SPANS
+            return False
         if lane.n_replicas + grows > lane.replica_cap:
             lane.need |= _NEED_REPLICAS
             return False
@@ -265,8 +272,12 @@ def close(plan, lane, edge, cores, area, metrics, totals, replicas, markers):  #
             r.latency_sum = 0.0
             r.finished = 0
             at = r.next
-        markers[service] = fleet_at(lane, service).marks
-        fleet_at(lane, service).marks = 0
+        fleet = fleet_at(lane, service)
+        area[service, _A_LAG] = integrate(fleet.lag_acc, np.float64(fleet.lag), fleet.lag_since, edge)
+        fleet.lag_acc = 0.0
+        fleet.lag_since = edge
+        markers[service] = fleet.marks
+        fleet.marks = 0
     ends = carray(pointer(lane.ends), lane.end_cap, END_RECORD)
     scratch = carray(pointer(lane.scratch), lane.end_cap, np.float64)
     tally = carray(pointer(lane.tally), (np.int64(plan.n_services) + 1, N_TALLIES), np.int64)

@@ -11,7 +11,7 @@ _RANDOM, _BALANCER = np.int64(BalancerCode.RANDOM), np.int64(Purpose.BALANCER)
 
 
 @njit(internal=True)
-def _eligible(lane, service, rank):  # type: ignore[no-untyped-def]
+def eligible(lane, service, rank):  # type: ignore[no-untyped-def]
     """Return the eligible replica of that rank in number order; for rank -1 how many there are."""
     n = 0
     at = fleet_at(lane, service).first
@@ -28,7 +28,7 @@ def _eligible(lane, service, rank):  # type: ignore[no-untyped-def]
 @njit(internal=True)
 def count_eligible(lane, service):  # type: ignore[no-untyped-def]
     """Return how many replicas of a service are eligible."""
-    return _eligible(lane, service, np.int64(-1))
+    return eligible(lane, service, np.int64(-1))
 
 
 @njit(internal=True)
@@ -40,10 +40,10 @@ def drawn(plan, lane, service, key):  # type: ignore[no-untyped-def]
     index = draw_index(BORDER, _BALANCER)
     u = uniform(key, index)
     i = min(n - 1, np.int64(u * np.float64(n)))
-    one = _eligible(lane, service, i)
+    one = eligible(lane, service, i)
     if n == 1 or service_at(plan, service).balancer == _RANDOM:
         return one
     j = min(n - 2, np.int64(uniform(key, index + np.uint64(1)) * np.float64(n - 1)))
-    other = _eligible(lane, service, j + np.int64(j >= i))
+    other = eligible(lane, service, j + np.int64(j >= i))
     a, b = replica_at(lane, one).outstanding, replica_at(lane, other).outstanding
     return other if b < a or (b == a and other < one) else one

@@ -1,12 +1,16 @@
 """A batch of runs, as threads take them one by one."""
 
-__all__ = ["BATCH", "advance_one"]
+__all__ = ["BATCH", "LARGE_PARTS", "advance_one"]
 
 import numpy as np
-from numba import carray
+from numba import carray, float64, from_dtype, int64, uint64
 
 from simcore.jit import njit, pointer, record_of, rows_of
-from simcore.kernels.advance import advance_run
+from simcore.kernels.advance import advance_run, close
+from simcore.kernels.cancel import on_cancel
+from simcore.kernels.members import replied, timed_out
+from simcore.kernels.programs import walk
+from simcore.kernels.requests import failed, finish, send
 from simcore.layout import LANE, PLAN
 from simcore.windows import N_AREAS, N_METRICS, N_STATS, N_TOTALS
 
@@ -52,3 +56,18 @@ def advance_one(batch_address, i):  # type: ignore[no-untyped-def]
     markers = carray(pointer(batch.markers + 8 * run * n * services), (n, services), np.int64)
     plan, lane = plan_at(batch, 0), lane_at(batch, run)
     return np.int64(advance_run(plan, lane, batch.windows, cores, area, metrics, totals, replicas, markers))
+
+
+_RUN = (from_dtype(PLAN), from_dtype(LANE))
+_WINDOW = (float64[::1], float64[:, ::1], float64[:, ::1], int64[::1], float64[:, :, ::1], int64[::1])
+#: Kernel and types of its arguments: parts of the loop that a second process can compile beside the first one.
+LARGE_PARTS = (
+    (close, (*_RUN, float64, *_WINDOW)),
+    (replied, (*_RUN, int64, int64, float64)),
+    (timed_out, (*_RUN, int64, float64)),
+    (send, (*_RUN, int64, float64)),
+    (walk, (*_RUN, int64, float64)),
+    (finish, (*_RUN, int64, int64, float64)),
+    (failed, (*_RUN, int64, float64)),
+    (on_cancel, (*_RUN, int64, uint64, float64)),
+)

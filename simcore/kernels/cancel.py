@@ -8,7 +8,7 @@ from simcore.kernels.calendar import leave
 from simcore.kernels.flights import land, leave_flight
 from simcore.kernels.locks import leave_section
 from simcore.kernels.members import drop_calls
-from simcore.kernels.replica import arm_cpu, pace_up, set_in_flight, set_queued, sync
+from simcore.kernels.replica import arm_cpu, fill_gap, pace_up, put_job, set_in_flight, set_queued, sync
 from simcore.kernels.spans import (
     DELAYED,
     ENTERING,
@@ -22,6 +22,7 @@ from simcore.kernels.spans import (
     RESERVED,
     WAITING,
     note,
+    out_of_line,
     release,
 )
 from simcore.kernels.threads import pass_on
@@ -50,16 +51,8 @@ def drop_waits(plan, lane, s, now):  # type: ignore[no-untyped-def]
 @njit(internal=True)
 def _leave_queue(lane, s, now):  # type: ignore[no-untyped-def]
     """Take a span out of the queue for a thread."""
-    span = span_at(lane, s)
-    r = replica_at(lane, span.replica)
-    if span.q_prev < 0:
-        r.q_head = span.q_next
-    else:
-        span_at(lane, span.q_prev).q_next = span.q_next
-    if span.q_next < 0:
-        r.q_tail = span.q_prev
-    else:
-        span_at(lane, span.q_next).q_prev = span.q_prev
+    r = replica_at(lane, span_at(lane, s).replica)
+    r.q_head, r.q_tail = out_of_line(lane, s, r.q_head, r.q_tail)
     set_queued(r, r.queued - 1, now)
 
 
@@ -79,39 +72,15 @@ def _leave_cpu(plan, lane, s, now):  # type: ignore[no-untyped-def]
     if n == 0:
         r.v = 0.0
     last = job_at(lane, first + n)
-    end, key, span = last.end, last.key, last.span
     while i > 0:
         e = job_at(lane, first + ((i - 1) >> 1))
-        if e.end < end or (e.end == end and e.key < key):
+        if e.end < last.end or (e.end == last.end and e.key < last.key):
             break
-        _put_job(lane, first + i, e.end, e.key, e.span)
+        put_job(lane, first + i, e)
         i = (i - 1) >> 1
-    while True:
-        child = 2 * i + 1
-        if child >= n:
-            break
-        c = job_at(lane, first + child)
-        if child + 1 < n:
-            d = job_at(lane, first + child + 1)
-            if d.end < c.end or (d.end == c.end and d.key < c.key):
-                child += 1
-                c = d
-        if end < c.end or (end == c.end and key < c.key):
-            break
-        _put_job(lane, first + i, c.end, c.key, c.span)
-        i = child
-    if n > 0:
-        _put_job(lane, first + i, end, key, span)
+    fill_gap(lane, first, i, n)
     if pace_up(plan, lane, r, now) or was_first:
         arm_cpu(lane, at, now)
-
-
-@njit(internal=True)
-def _put_job(lane, i, end, key, span):  # type: ignore[no-untyped-def]
-    job = job_at(lane, i)
-    job.end = end
-    job.key = key
-    job.span = span
 
 
 @njit(internal=True)

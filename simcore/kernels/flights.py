@@ -9,7 +9,7 @@ import numpy as np
 from simcore.codes import Event, Kind
 from simcore.jit import njit
 from simcore.kernels.calendar import enter
-from simcore.kernels.spans import FLIGHT, JOINED, LANDING, allocate, note, release
+from simcore.kernels.spans import FLIGHT, JOINED, LANDING, allocate, into_line, note, out_of_line, release
 from simcore.layout import replica_at, span_at
 
 _JOINED_EV, _FLIGHT = np.int64(Event.JOINED), np.int64(Kind.FLIGHT)
@@ -39,30 +39,16 @@ def board(lane, s, site, cache_key, now):  # type: ignore[no-untyped-def]
     note(lane, now, span.request, span.key, _JOINED_EV, cache_key)
     span.state = JOINED
     span.child = f
-    span.q_prev = flight.sibling
-    span.q_next = _NONE
-    if flight.sibling < 0:
-        flight.child = s
-    else:
-        span_at(lane, flight.sibling).q_next = s
-    flight.sibling = s
+    flight.child, flight.sibling = into_line(lane, s, flight.child, flight.sibling)
     return False
 
 
 @njit(internal=True)
 def leave_flight(lane, s):  # type: ignore[no-untyped-def]
     """Take a span out of the line of a flight."""
-    span = span_at(lane, s)
-    flight = span_at(lane, span.child)
-    span.child = _NONE
-    if span.q_prev < 0:
-        flight.child = span.q_next
-    else:
-        span_at(lane, span.q_prev).q_next = span.q_next
-    if span.q_next < 0:
-        flight.sibling = span.q_prev
-    else:
-        span_at(lane, span.q_next).q_prev = span.q_prev
+    flight = span_at(lane, span_at(lane, s).child)
+    span_at(lane, s).child = _NONE
+    flight.child, flight.sibling = out_of_line(lane, s, flight.child, flight.sibling)
 
 
 @njit(internal=True)

@@ -8,7 +8,8 @@ import numpy as np
 from simcore.codes import BORDER, BreakerState, Event, Kind, Param, Place, Purpose, ReplicaState, Status
 from simcore.jit import njit
 from simcore.kernels.calendar import enter, leave
-from simcore.kernels.spans import DENIED, KEPT, POOLED, note
+from simcore.kernels.spans import DENIED, KEPT, NOBODY, POOLED, into_line, note, out_of_line
+from simcore.kernels.topics import deliver
 from simcore.layout import (
     breaker_at,
     budget_at,
@@ -60,8 +61,14 @@ def deny(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
 
 @njit(internal=True)
 def admit(plan, lane, s, now):  # type: ignore[no-untyped-def]
-    """Let an attempt of a call through all gates; otherwise it is denied or waits. One that was kept a slot goes on."""
+    """Let an attempt of a call through all gates; otherwise it is denied or waits. One that was kept a slot goes on.
+
+    The delivery of a message passes none: it is sent at once, in its own way, and is not the caller's affair.
+    """
     span = span_at(lane, s)
+    if span.parent < NOBODY:
+        deliver(plan, lane, s, now)
+        return False
     kept = span.state == KEPT
     if kept:
         pool = pool_at(lane, span.pool)
@@ -118,13 +125,7 @@ def _take_slot(plan, lane, s, now):  # type: ignore[no-untyped-def]
     note(lane, now, span.request, span.key, _POOLED_EV, span.service)
     span.pool = number
     span.state = POOLED
-    span.q_prev = pool.tail
-    span.q_next = -1
-    if pool.tail < 0:
-        pool.head = s
-    else:
-        span_at(lane, pool.tail).q_next = s
-    pool.tail = s
+    pool.head, pool.tail = into_line(lane, s, pool.head, pool.tail)
     _set_waiting(lane, at, pool, _ONE, now)
     enter(lane, now + gate.wait_s, _POOL_TIMEOUT, span.key, s)
     return False
@@ -135,14 +136,7 @@ def leave_line(plan, lane, s, now):  # type: ignore[no-untyped-def]
     """Take an attempt out of its pool's line; its calendar entry is the caller's affair."""
     span = span_at(lane, s)
     pool = pool_at(lane, span.pool)
-    if span.q_prev < 0:
-        pool.head = span.q_next
-    else:
-        span_at(lane, span.q_prev).q_next = span.q_next
-    if span.q_next < 0:
-        pool.tail = span.q_prev
-    else:
-        span_at(lane, span.q_next).q_prev = span.q_prev
+    pool.head, pool.tail = out_of_line(lane, s, pool.head, pool.tail)
     _set_waiting(lane, span.pool // plan.pools_wide, pool, _MINUS_ONE, now)
 
 
@@ -334,8 +328,10 @@ def _on_edge(lane, mod, caller, callee):  # type: ignore[no-untyped-def]
 
 @njit(internal=True)
 def cross(plan, lane, s, way, latency, now):  # type: ignore[no-untyped-def]
-    """Return the latency of a message as its edge makes it, -1 if the message is lost."""
+    """Return the latency of a message as its edge makes it, -1 if the message is lost; topics lie on no edge."""
     span = span_at(lane, s)
+    if span.parent < NOBODY:
+        return latency
     caller = -1
     loss, more, factor = 0.0, 0.0, 1.0
     if span.site >= 0:

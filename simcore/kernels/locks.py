@@ -5,7 +5,7 @@ import numpy as np
 from simcore.codes import Event, Kind
 from simcore.jit import njit
 from simcore.kernels.calendar import enter
-from simcore.kernels.spans import BLOCKED, ENTERING, note
+from simcore.kernels.spans import BLOCKED, ENTERING, into_line, note, out_of_line
 from simcore.layout import lock_at, span_at, step_at
 
 _BLOCKED_EV, _LOCKED_EV = np.int64(Event.BLOCKED), np.int64(Event.LOCKED)
@@ -26,27 +26,8 @@ def enter_section(plan, lane, s, now):  # type: ignore[no-untyped-def]
         return True
     note(lane, now, span.request, span.key, _BLOCKED_EV, step.number)
     span.state = BLOCKED
-    span.q_prev = lock.tail
-    span.q_next = -1
-    if lock.tail < 0:
-        lock.head = s
-    else:
-        span_at(lane, lock.tail).q_next = s
-    lock.tail = s
+    lock.head, lock.tail = into_line(lane, s, lock.head, lock.tail)
     return False
-
-
-@njit(internal=True)
-def _leave_line(lane, lock, s):  # type: ignore[no-untyped-def]
-    span = span_at(lane, s)
-    if span.q_prev < 0:
-        lock.head = span.q_next
-    else:
-        span_at(lane, span.q_prev).q_next = span.q_next
-    if span.q_next < 0:
-        lock.tail = span.q_prev
-    else:
-        span_at(lane, span.q_next).q_prev = span.q_prev
 
 
 @njit(internal=True)
@@ -55,12 +36,12 @@ def leave_section(lane, s, now):  # type: ignore[no-untyped-def]
     lock = lock_at(lane, span_at(lane, s).lock)
     span_at(lane, s).lock = -1
     if lock.holder != s:
-        _leave_line(lane, lock, s)
+        lock.head, lock.tail = out_of_line(lane, s, lock.head, lock.tail)
         return
     following = lock.head
     lock.holder = following
     if following >= 0:
-        _leave_line(lane, lock, following)
+        lock.head, lock.tail = out_of_line(lane, following, lock.head, lock.tail)
         span_at(lane, following).state = ENTERING
         enter(lane, now, _LOCK, span_at(lane, following).key, following)
 

@@ -29,17 +29,14 @@ from simcore.kernels.spans import (
     note,
     release,
 )
+from simcore.kernels.topics import settle
 from simcore.layout import Need, fleet_at, gate_at, replica_at, site_at, span_at, step_at, tally_at
 from simcore.samplers import backoff
 from simcore.streams import child_index, draw_index, mix, uniform
 
 _BACKOFF, _GAVE_UP, _DENIED_EV = np.int64(Event.BACKOFF), np.int64(Event.GAVE_UP), np.int64(Event.DENIED)
-_OK, _ERROR, _DEPENDENCY, _BY_POOL = (
-    np.int64(Status.OK),
-    np.int64(Status.ERROR),
-    np.int64(Status.DEPENDENCY),
-    np.int64(Status.POOL),
-)
+_OK, _ERROR, _DEPENDENCY = np.int64(Status.OK), np.int64(Status.ERROR), np.int64(Status.DEPENDENCY)
+_BY_POOL, _BY_TIMEOUT = np.int64(Status.POOL), np.int64(Status.TIMEOUT)
 _ARRIVE, _RETRY, _HEDGE, _CANCEL = (
     np.int64(Kind.ARRIVE),
     np.int64(Kind.RETRY),
@@ -288,6 +285,11 @@ def replied(plan, lane, s, status, now):  # type: ignore[no-untyped-def]
     """The reply to a member has reached its caller; returns what the caller has to do."""
     span = span_at(lane, s)
     caller, site, member, cache_key, answer = span.parent, span.site, span.attempt, span.cache_key, span.answer
+    if caller < NOBODY:
+        key = span.key
+        release(lane, s)
+        settle(plan, lane, caller, site, member, key, status, now)
+        return NOTHING, s, _OK
     _cancel_hedge(lane, s)
     if span.state == DENIED:
         give_place_back(plan, lane, s)
@@ -313,6 +315,11 @@ def timed_out(plan, lane, s, now):  # type: ignore[no-untyped-def]
     """The caller of a member gives up on it; returns what the caller has to do."""
     span = span_at(lane, s)
     caller, site, member, cache_key = span.parent, span.site, span.attempt, span.cache_key
+    if caller < NOBODY:
+        key = span.key
+        abandon(plan, lane, s, now)
+        settle(plan, lane, caller, site, member, key, _BY_TIMEOUT, now)
+        return NOTHING, s, _OK
     record_outcome(plan, lane, s, _FAILED, now)
     _unlink(lane, s)
     abandon(plan, lane, s, now)

@@ -16,11 +16,11 @@ from simcore.kernels.calendar import (
     rescan,
     set_leaf,
 )
-from simcore.kernels.control import add_replica, next_candidate
 from simcore.kernels.copies import holder
 from simcore.kernels.health import enter_probe
+from simcore.kernels.lifecycle import add_replica
 from simcore.kernels.spans import FREE
-from simcore.kernels.users import begin_users
+from simcore.kernels.users import begin_users, next_candidate
 from simcore.layout import (
     NEVER,
     Need,
@@ -28,6 +28,7 @@ from simcore.layout import (
     fleet_at,
     leaf_at,
     lock_at,
+    partition_at,
     replica_at,
     rules_at,
     seed_at,
@@ -40,7 +41,7 @@ from simcore.streams import mix, uniform
 
 _UP = np.int64(ReplicaState.UP)
 _FAULT, _ACTION = np.int64(Kind.FAULT), np.int64(Kind.ACTION)
-_SPANS, _CONTROL = np.int64(Need.SPANS), np.int64(Need.CONTROL)
+_SPANS, _CONTROL, _MESSAGES = np.int64(Need.SPANS), np.int64(Need.CONTROL), np.int64(Need.MESSAGES)
 _NONE, _FIRST, _SLACK = np.int64(0), np.int64(1), np.int64(4)
 
 
@@ -66,6 +67,8 @@ def check_room(lane):  # type: ignore[no-untyped-def]
     """Ask for the room that the largest event may take."""
     if lane.n_free < lane.span_room:
         lane.need |= _SPANS
+    if lane.n_messages + lane.message_room > lane.message_cap:
+        lane.need |= _MESSAGES
     if control_is_short(lane, _SLACK):
         lane.need |= _CONTROL
 
@@ -105,6 +108,8 @@ def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
     lane.cancels = plan.cancels
     lane.span_room = plan.span_room
     lane.log_room = plan.log_room
+    lane.message_room = plan.message_room
+    lane.free_message = -1
     lane.free_span = -1
     free_spans(lane, 0)
     for i in range(lane.groups * FAN):
@@ -113,6 +118,9 @@ def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
     for i in range(plan.n_locks):
         lock = lock_at(lane, i)
         lock.holder, lock.head, lock.tail = -1, -1, -1
+    for i in range(plan.n_partitions):
+        part = partition_at(lane, i)
+        part.head, part.tail, part.delivery = -1, -1, -1
     for service in range(plan.n_services):
         fleet = fleet_at(lane, service)
         fleet.last = -1
@@ -122,6 +130,7 @@ def prepare_run(plan, lane):  # type: ignore[no-untyped-def]
         fleet.depth = 2
         fleet.retry = 1.0
         fleet.pool = 1.0
+        fleet.lag_since = plan.start_s
         stack_at(lane, service * lane.stack_wide + 1).version = 1
         for _ in range(service_at(plan, service).initial):
             add_replica(plan, lane, service, _UP, plan.start_s)

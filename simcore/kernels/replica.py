@@ -7,6 +7,7 @@ from simcore.jit import njit
 from simcore.kernels.balancers import drawn
 from simcore.kernels.calendar import control_is_short, enter_control, set_leaf
 from simcore.kernels.gates import hand_on_all
+from simcore.kernels.spans import into_line
 from simcore.layout import NEVER, Need, fleet_at, job_at, mod_at, replica_at, rules_at, service_at, span_at
 from simcore.samplers import integrate
 
@@ -143,6 +144,36 @@ def arm_cpu(lane, at, now):  # type: ignore[no-untyped-def]
 
 
 @njit(inline=True, internal=True)
+def put_job(lane, i, job):  # type: ignore[no-untyped-def]
+    """Copy a job to a place in a heap."""
+    there = job_at(lane, i)
+    there.end = job.end
+    there.key = job.key
+    there.span = job.span
+
+
+@njit(inline=True, internal=True)
+def fill_gap(lane, first, i, n):  # type: ignore[no-untyped-def]
+    """Let the last job of a replica's heap fill place ``i`` or one further down; ``n`` are left."""
+    last = job_at(lane, first + n)
+    while True:
+        child = 2 * i + 1
+        if child >= n:
+            break
+        c = job_at(lane, first + child)
+        if child + 1 < n:
+            d = job_at(lane, first + child + 1)
+            if d.end < c.end or (d.end == c.end and d.key < c.key):
+                child += 1
+                c = d
+        if last.end < c.end or (last.end == c.end and last.key < c.key):
+            break
+        put_job(lane, first + i, c)
+        i = child
+    put_job(lane, first + i, last)
+
+
+@njit(inline=True, internal=True)
 def join_cpu(plan, lane, at, span, demand, now):  # type: ignore[no-untyped-def]
     """Let a span share the cores of its replica until it has had its demand."""
     r = replica_at(lane, at)
@@ -159,10 +190,7 @@ def join_cpu(plan, lane, at, span, demand, now):  # type: ignore[no-untyped-def]
         e = job_at(lane, first + up)
         if e.end < end or (e.end == end and e.key < key):
             break
-        j = job_at(lane, first + i)
-        j.end = e.end
-        j.key = e.key
-        j.span = e.span
+        put_job(lane, first + i, e)
         i = up
     j = job_at(lane, first + i)
     j.end = end
@@ -185,29 +213,7 @@ def complete_cpu(plan, lane, at, now):  # type: ignore[no-untyped-def]
     if n == 0:
         r.v = 0.0
     else:
-        last = job_at(lane, first + n)
-        i = 0
-        while True:
-            child = 2 * i + 1
-            if child >= n:
-                break
-            c = job_at(lane, first + child)
-            if child + 1 < n:
-                d = job_at(lane, first + child + 1)
-                if d.end < c.end or (d.end == c.end and d.key < c.key):
-                    child += 1
-                    c = d
-            if last.end < c.end or (last.end == c.end and last.key < c.key):
-                break
-            j = job_at(lane, first + i)
-            j.end = c.end
-            j.key = c.key
-            j.span = c.span
-            i = child
-        j = job_at(lane, first + i)
-        j.end = last.end
-        j.key = last.key
-        j.span = last.span
+        fill_gap(lane, first, 0, n)
     pace_up(plan, lane, r, now)
     arm_cpu(lane, at, now)
     return done
@@ -217,14 +223,9 @@ def complete_cpu(plan, lane, at, now):  # type: ignore[no-untyped-def]
 def queue_up(lane, at, span, now):  # type: ignore[no-untyped-def]
     """Put a span at the end of the queue for a thread."""
     r = replica_at(lane, at)
-    span_at(lane, span).q_prev = r.q_tail
-    span_at(lane, span).q_next = -1
     if r.q_tail < 0:
-        r.q_head = span
         r.last_empty = now
-    else:
-        span_at(lane, r.q_tail).q_next = span
-    r.q_tail = span
+    r.q_head, r.q_tail = into_line(lane, span, r.q_head, r.q_tail)
     set_queued(r, r.queued + 1, now)
 
 

@@ -9,8 +9,9 @@ from simcore.layout import Need, end_at, log_at, span_at
 #: What the event loop has to do next.
 NOTHING, WALK, FINISH, SEND, FAILED, ARRIVE, REPLY = np.arange(7)
 
-#: Callers that are no spans: the client, and nobody (the caller has given up).
-CLIENT, NOBODY = -1, -2
+#: Callers that are no spans: the client, nobody (the caller has given up), and from ``TOPICS`` downwards partitions:
+#: partition ``p`` is ``TOPICS - p``, so whoever is below ``NOBODY`` is one.
+CLIENT, NOBODY, TOPICS = -1, -2, -3
 
 #: State of a record that is no span.
 RING_END = -2
@@ -77,6 +78,32 @@ def release(lane, s):  # type: ignore[no-untyped-def]
     span_at(lane, s).q_next = lane.free_span
     lane.free_span = s
     lane.n_free += 1
+
+
+@njit(inline=True, internal=True)
+def into_line(lane, s, head, tail):  # type: ignore[no-untyped-def]
+    """Put a span at the end of a line and return the line's head and tail; -1 each of one that is empty."""
+    span_at(lane, s).q_prev = tail
+    span_at(lane, s).q_next = -1
+    if tail < 0:
+        return s, s
+    span_at(lane, tail).q_next = s
+    return head, s
+
+
+@njit(inline=True, internal=True)
+def out_of_line(lane, s, head, tail):  # type: ignore[no-untyped-def]
+    """Take a span out of a line, wherever it is, and return the line's head and tail."""
+    before, after = span_at(lane, s).q_prev, span_at(lane, s).q_next
+    if before < 0:
+        head = after
+    else:
+        span_at(lane, before).q_next = after
+    if after < 0:
+        tail = before
+    else:
+        span_at(lane, after).q_prev = before
+    return head, tail
 
 
 @njit(inline=True, internal=True)

@@ -20,6 +20,7 @@ class ActionAim(Enum):
     CALLER = "a service that calls others"
     POOLING = "a service with connection pools"
     CALLEE = "a service that others call"
+    CONSUMER = "a service that consumes a topic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,13 @@ class ActionType:
     values: Values | None = None
     setting: str = ""  #: what it sets to its amount; choosing what is set already makes no sense
     amount: float = 0.0  #: of a kind without values
+    undoes: str = ""  #: the kind that it does nothing but undo
+
+    def is_undoing(self, amount: float) -> bool:
+        """Return whether an action of this kind and amount does nothing but put back what another one set."""
+        if self.code == ActionCode.LIMIT_TRAFFIC:
+            return amount == 1.0
+        return bool(self.undoes) or (bool(self.setting) and amount == NEUTRAL_SETTING[self.setting])
 
     def is_disruptive(self, amount: float) -> bool:
         """Return whether an action of this kind and amount can hurt users by itself."""
@@ -104,6 +112,7 @@ ACTIONS: Mapping[str, ActionType] = {
         ActionAim.REPLICA,
         "quarantine",
         disruptive=False,
+        undoes="quarantine",
     ),
     "rollback": ActionType(
         ActionCode.ROLLBACK,
@@ -138,6 +147,7 @@ ACTIONS: Mapping[str, ActionType] = {
         "open_breaker",
         disruptive=False,
         setting="shut_off",
+        undoes="open_breaker",
     ),
     "resize_pool": ActionType(
         ActionCode.RESIZE_POOL,
@@ -191,6 +201,13 @@ ACTIONS: Mapping[str, ActionType] = {
         values=Values((1.0, 0.0), "must be 1 (leave out) or 0 (no longer)", lambda v: v in (0.0, 1.0)),
         setting="degraded",
     ),
+    "skip_message": ActionType(
+        ActionCode.SKIP_MESSAGE,
+        "messages that the service has failed to consume at least once are thrown out",
+        "a topic whose content holds up what comes behind it",
+        ActionAim.CONSUMER,
+        disruptive=False,
+    ),
     "escalate": ActionType(
         ActionCode.ESCALATE,
         "a human looks for the cause, and mends it in the end",
@@ -210,7 +227,9 @@ def services_for(aim: ActionAim, scenario: Scenario) -> tuple[str, ...]:
         return tuple(name for name, service in services.items() if service.cache)
     if aim is ActionAim.POOLING:
         return tuple(name for name, service in services.items() if service.pools)
-    callers = {scenario.operations[step.operation][0] for step in scenario.sites}
-    callees = {scenario.call_of(step.site).to.partition(".")[0] for step in scenario.sites}
+    if aim is ActionAim.CONSUMER:
+        return tuple(name for name in services if name in scenario.consumers)
+    callers = {scenario.operations[step.operation][0] for step in scenario.calls}
+    callees = {scenario.call_of(step.site).to.partition(".")[0] for step in scenario.calls}
     fitting = {ActionAim.CALLER: callers, ActionAim.CALLEE: callees}.get(aim, set(services))
     return tuple(name for name in services if name in fitting)

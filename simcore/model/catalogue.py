@@ -144,6 +144,14 @@ def _expiry(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Pa
     return ((Param.OK, 1.0 - strength),)
 
 
+def _queue_backlog(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.DEMAND, 1.0 + 3.0 * strength),)
+
+
+def _poison_pill(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
+    return ((Param.PILL, strength),)
+
+
 def _noisy_neighbour(strength: float, scenario: Scenario, service: int) -> tuple[tuple[Param, float], ...]:
     return ((Param.CORES, 1.0 - 0.7 * strength), (Param.NETWORK, 1.0 + 9.0 * strength))
 
@@ -502,5 +510,41 @@ CATALOGUE: Mapping[str, FaultType] = {
         places={Place.CREDENTIAL: 1.0},
         profiles=("step",),
         claim=Claim((Sign(Metric.ERROR_RATE),), Remedy("rotate"), Remedy("restart"), target="stock"),
+    ),
+    "queue_backlog": FaultType(
+        mechanism="every message costs its consumer more CPU, until it is slower than messages come",
+        signature="lag ramps up while its callers look well; when partitions are full, publishers fail",
+        fixes="scale (up to a replica per partition), rollback if it lives in the version; not a restart",
+        aim=Aim.CONSUMER,
+        effects=_queue_backlog,
+        places={Place.VERSION: 0.5, Place.OUTSIDE: 0.5},
+        also=_ANYWHERE,
+        claim=Claim(
+            (
+                Sign(Metric.LAG),
+                Sign(Metric.CPU_UTIL),
+                Sign(Metric.ERROR_RATE, Where.SYSTEM),
+            ),
+            Remedy("scale", amount=2.0),
+            Remedy("restart"),
+        ),
+    ),
+    "poison_pill": FaultType(
+        mechanism="a message that cannot be consumed is at the head of a partition, and is tried again and again",
+        signature="lag ramps up while the consumer's CPU falls, redeliveries; full partitions fail their publishers",
+        fixes="skip_message; a restart or more replicas only deliver it once more",
+        aim=Aim.CONSUMER,
+        effects=_poison_pill,
+        places={Place.CONTENT: 1.0},
+        profiles=("once", "pulses"),
+        claim=Claim(
+            (
+                Sign(Metric.LAG),
+                Sign(Metric.CPU_UTIL, up=False),
+                Sign(Metric.ERROR_RATE, Where.SYSTEM),
+            ),
+            Remedy("skip_message"),
+            Remedy("scale", amount=2.0),
+        ),
     ),
 }

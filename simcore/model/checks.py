@@ -2,9 +2,8 @@
 
 __all__ = ["check_references", "check_values"]
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
 
 from simcore.codes import Place
 from simcore.errors import suggest
@@ -14,18 +13,18 @@ from simcore.model.documents import Mistake, Path
 from simcore.model.fault_types import Aim, targets_of
 from simcore.model.scenario import (
     CachedStep,
-    Call,
-    CallStep,
     CpuStep,
     DelayStep,
     Demand,
     LockStep,
     ParallelStep,
+    PublishStep,
     Scenario,
     Service,
     Spec,
     Workload,
 )
+from simcore.model.steps import AnyStep, calls_of, steps
 
 #: Steps of one operation; draws that belong to no step are numbered 4095.
 _MAX_STEPS = 4000
@@ -36,48 +35,18 @@ _MAX_NESTED = 60
 #: Cache keys of one scenario: they are numbered and held per run.
 _MAX_KEYS = 10_000_000
 
-AnyStep = CpuStep | DelayStep | CallStep | CachedStep | LockStep | ParallelStep
-
 
 def check_references(scenario: Scenario) -> list[Mistake]:
     """Return the names that nothing bears: call targets, entries, fault types, places, action names, targets."""
     return [
-        *_calls(scenario), *_cycles(scenario), *_entries(scenario), *_noise_names(scenario), *_fault_names(scenario),
-        *_action_names(scenario),
+        *_calls(scenario), *_topics(scenario), *_cycles(scenario), *_entries(scenario), *_noise_names(scenario),
+        *_fault_names(scenario), *_action_names(scenario),
     ]  # fmt: skip
 
 
 def check_values(scenario: Scenario) -> list[Mistake]:
     """Return the values that do not fit together."""
     return [*_services(scenario), *_workload(scenario), *_timing(scenario), *_faults(scenario), *_actions(scenario)]
-
-
-def _steps(scenario: Scenario) -> Iterator[tuple[Path, str, AnyStep]]:
-    """Yield (path, operation, step) of all steps in pre-order."""
-
-    def visit(path: Path, operation: str, steps: Iterable[Any]) -> Iterator[tuple[Path, str, AnyStep]]:
-        for i, step in enumerate(steps):
-            here = (*path, "steps", i)
-            yield here, operation, step
-            if isinstance(step, CachedStep):
-                yield from visit((*here, "cached"), operation, step.cached.steps)
-            elif isinstance(step, LockStep):
-                yield from visit((*here, "lock"), operation, step.lock.steps)
-
-    for service, spec in scenario.services.items():
-        for name, operation in spec.operations.items():
-            yield from visit(("services", service, "operations", name), f"{service}.{name}", operation.steps)
-
-
-def _calls_of(path: Path, step: AnyStep) -> Iterator[tuple[Path, Call]]:
-    """Yield (path, call) of the calls that a step itself makes."""
-    if isinstance(step, CachedStep):
-        yield (*path, "cached"), step.cached
-    elif isinstance(step, CallStep):
-        yield (*path, "call"), step.call
-    elif isinstance(step, ParallelStep):
-        for i, branch in enumerate(step.parallel.branches):
-            yield (*path, "parallel", "branches", i), branch
 
 
 def _operation_rule(to: str, scenario: Scenario) -> str | None:
@@ -87,16 +56,16 @@ def _operation_rule(to: str, scenario: Scenario) -> str | None:
 
 def _calls(scenario: Scenario) -> Iterator[Mistake]:
     caches = [name for name, service in scenario.services.items() if service.cache]
-    for at, _, step in _steps(scenario):
-        for path, call in _calls_of(at, step):
+    for at, _, step in steps(scenario):
+        for path, call in calls_of(at, step):
             rule = _operation_rule(call.to, scenario)
             if rule is None and isinstance(step, CachedStep) and call.to.partition(".")[0] not in caches:
                 rule = f"must name a service with a cache ({', '.join(caches) or 'there is none'}), got '{call.to}'"
             if rule:
                 yield Mistake((*path, "to"), rule)
     called: dict[str, set[str]] = {name: set() for name in scenario.services}
-    for at, operation, step in _steps(scenario):
-        called[operation.partition(".")[0]] |= {call.to.partition(".")[0] for _, call in _calls_of(at, step)}
+    for at, operation, step in steps(scenario):
+        called[operation.partition(".")[0]] |= {call.to.partition(".")[0] for _, call in calls_of(at, step)}
     for name, service in scenario.services.items():
         for callee in service.pools:
             if callee not in called[name]:
@@ -104,13 +73,35 @@ def _calls(scenario: Scenario) -> Iterator[Mistake]:
                 yield Mistake(("services", name, "pools", callee), rule)
 
 
+def _topics(scenario: Scenario) -> Iterator[Mistake]:
+    """Yield topics that lead nowhere or that nobody writes to, and publications to no topic."""
+    publications = [(path, step.publish) for path, _, step in steps(scenario) if isinstance(step, PublishStep)]
+    used = {publish.topic for _, publish in publications}
+    for name, topic in scenario.topics.items():
+        rule = _operation_rule(topic.to, scenario)
+        if rule:
+            yield Mistake(("topics", name, "to"), rule)
+        if name not in used:
+            yield Mistake(("topics", name), "must be published to by a step, and is by none")
+    for path, publish in publications:
+        if publish.topic not in scenario.topics:
+            known = f"must name a topic ({', '.join(scenario.topics) or 'there is none'})"
+            rule = f"{known}, got '{publish.topic}'{suggest(publish.topic, scenario.topics)}"
+            yield Mistake((*path, "publish", "topic"), rule)
+
+
+def _leads(path: Path, step: AnyStep, scenario: Scenario) -> Iterator[tuple[Path, str]]:
+    """Yield (path, operation) of what comes of a step: the calls that it makes, the consumer of its message."""
+    yield from (((*at, "to"), call.to) for at, call in calls_of(path, step))
+    if isinstance(step, PublishStep) and step.publish.topic in scenario.topics:
+        yield (*path, "publish", "topic"), scenario.topics[step.publish.topic].to
+
+
 def _cycles(scenario: Scenario) -> Iterator[Mistake]:
-    """Yield every call that closes a cycle, once."""
+    """Yield every call or message that closes a cycle, once."""
     graph: dict[str, list[tuple[str, Path]]] = {f"{s}.{o}": [] for s, o in scenario.operations}
-    for at, operation, step in _steps(scenario):
-        for path, call in _calls_of(at, step):
-            if call.to in graph:
-                graph[operation].append((call.to, (*path, "to")))
+    for at, operation, step in steps(scenario):
+        graph[operation] += [(to, path) for path, to in _leads(at, step, scenario) if to in graph]
     done: set[str] = set()
     for start in graph:
         # Depth first without recursion: the trail of open operations, each with the calls still to follow.
@@ -126,7 +117,8 @@ def _cycles(scenario: Scenario) -> Iterator[Mistake]:
             names = [name for name, _ in trail]
             if to in names:
                 cycle = " -> ".join([*names[names.index(to) :], to])
-                yield Mistake(path, f"must not call back into its own callers, got the cycle {cycle}")
+                rule = "lead back to who publishes" if path[-1] == "topic" else "call back into its own callers"
+                yield Mistake(path, f"must not {rule}, got the cycle {cycle}")
             elif to not in done:
                 trail.append((to, iter(graph[to])))
 
@@ -203,7 +195,7 @@ def _services(scenario: Scenario) -> Iterator[Mistake]:
     yield from _caches(scenario)
     counts: dict[str, int] = {}
     keys = 0
-    for path, operation, step in _steps(scenario):
+    for path, operation, step in steps(scenario):
         counts[operation] = counts.get(operation, 0) + 1
         yield from _step(path, step)
         counts[operation] += len(step.parallel.branches) if isinstance(step, ParallelStep) else 0
@@ -229,7 +221,7 @@ def _step(path: Path, step: AnyStep) -> Iterator[Mistake]:
     # the path begins with the names of the service and the operation
     if isinstance(step, CachedStep) and path[4:].count("cached") >= _MAX_NESTED:
         yield Mistake((*path, "cached"), f"must not lie in {_MAX_NESTED} or more other cached steps")
-    for at, call in _calls_of(path, step):
+    for at, call in calls_of(path, step):
         if call.network is not None:
             yield from _demand((*at, "network"), call.network)
 
@@ -258,7 +250,7 @@ def _autoscaler(path: Path, service: Service) -> Iterator[Mistake]:
 
 def _caches(scenario: Scenario) -> Iterator[Mistake]:
     """Yield what caches and their users say that would do nothing without the other."""
-    reads = [(path, step.cached) for path, _, step in _steps(scenario) if isinstance(step, CachedStep)]
+    reads = [(path, step.cached) for path, _, step in steps(scenario) if isinstance(step, CachedStep)]
     for name, service in scenario.services.items():
         if service.cache is None:
             continue

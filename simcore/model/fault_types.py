@@ -22,7 +22,7 @@ NEUTRAL = {
 }
 
 #: Parameters that act once, at the instant of a change.
-ONE_SHOT = frozenset({Param.FLUSH, Param.POISON, Param.DEPLOY, Param.CONFIG})
+ONE_SHOT = frozenset({Param.FLUSH, Param.POISON, Param.DEPLOY, Param.CONFIG, Param.PILL})
 
 #: Callers of an edge that are no service; a target that is no edge.
 CLIENTS, NO_CALLER = -1, -2
@@ -39,6 +39,7 @@ class Aim(Enum):
     POOLED = "a service that others reach through a connection pool"
     LOCKING = "a service with a lock"
     COLLECTING = "a service with garbage collection"
+    CONSUMER = "a service that consumes a topic"
     EDGE = "an edge between two services"
     WORKLOAD = "the workload"
     NOTHING = "nothing"
@@ -92,7 +93,7 @@ def targets_of(kind: FaultType, scenario: Scenario) -> tuple[Target, ...]:
 
 def _edges(scenario: Scenario) -> Iterator[Target]:
     number = {name: i for i, name in enumerate(scenario.service_names)}
-    for step in scenario.sites:
+    for step in scenario.calls:
         caller = scenario.operations[step.operation][0]
         yield Target(number[scenario.call_of(step.site).to.partition(".")[0]], number[caller])
     for entry in scenario.workload.entries:
@@ -111,5 +112,7 @@ def _fitting(aim: Aim, scenario: Scenario) -> set[str]:
     if aim is Aim.LOCKING:
         return {scenario.operations[step.operation][0] for step in scenario.walk() if isinstance(step.spec, LockStep)}
     if aim is Aim.CALLER:
-        return {scenario.operations[step.operation][0] for step in scenario.sites}
+        return {scenario.operations[step.operation][0] for step in scenario.calls}
+    if aim is Aim.CONSUMER:
+        return set(scenario.consumers)
     return set(scenario.service_names)

@@ -1,6 +1,6 @@
 """One run: everything that makes it different from another before anybody acts, from (seed, split, run) alone."""
 
-__all__ = ["Run", "draw_faults", "make_run"]
+__all__ = ["MIXES", "Run", "draw_faults", "make_run"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,16 @@ import numpy as np
 
 from simcore.codes import Place
 from simcore.engines.api import RunInputs
-from simcore.errors import InputError
+from simcore.errors import InputError, suggest
 from simcore.model.catalogue import CATALOGUE
 from simcore.model.fault_types import Aim, FaultType, Target, targets_of
 from simcore.model.faults import FOREVER, Fault, expand
 from simcore.model.noise import draw_noise, draw_phase
 from simcore.model.scenario import FaultDraw, Range, Scenario
 from simcore.streams import SPLITS, run_key, uniform
+
+#: How the type of a run's fault is drawn: by the weights of the scenario's mix, or all of its rows alike.
+MIXES = ("default", "uniform")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,14 @@ class Run:
     inputs: RunInputs
     faults: tuple[Fault, ...]  #: none in a control run
     owner: tuple[int, ...]  #: (modulation,) number of the fault that it belongs to, -1: noise
+
+    def unbegun(self, now_s: float) -> tuple[int, ...]:
+        """Return the modulations of faults and noise of which nothing lies before ``now_s``: nobody knows of them."""
+        first: dict[tuple[int, int], float] = {}
+        group = [(own, i if own < 0 else 0) for i, own in enumerate(self.owner)]
+        for change in reversed(self.inputs.changes):
+            first[group[change.modulation]] = change.time_s
+        return tuple(i for i, own in enumerate(group) if not first.get(own, now_s) < now_s)
 
 
 class _Draw(IntEnum):
@@ -44,7 +55,15 @@ class _Draw(IntEnum):
     PLACE = 7
 
 
-def make_run(scenario: Scenario, *, seed: int, split: str, run: int, faults: Sequence[Fault] | None = None) -> Run:
+def make_run(
+    scenario: Scenario,
+    *,
+    seed: int,
+    split: str,
+    run: int,
+    faults: Sequence[Fault] | None = None,
+    mix: str = "default",
+) -> Run:
     """Return a run; the same arguments give the same run, on every machine.
 
     Noise comes before faults in the order of modulations, so a run without its fault keeps its noise unchanged.
@@ -57,12 +76,16 @@ def make_run(scenario: Scenario, *, seed: int, split: str, run: int, faults: Seq
         The run's place in the seed space: seed >= 0, one of ``simcore.streams.SPLITS``, index >= 0.
     faults
         The run's faults (``none`` is dropped); None: drawn from the scenario's mix.
+    mix
+        One of ``MIXES``: how they are drawn.
 
     Raises
     ------
     InputError
-        If seed, split or run is out of range.
+        If seed, split or run is out of range, or there is no such mix.
     """
+    if mix not in MIXES:
+        raise InputError(f"mix must be one of {', '.join(MIXES)}, got '{mix}'{suggest(mix, MIXES)}")
     if seed < 0 or run < 0 or split not in SPLITS:
         known = ", ".join(SPLITS)
         raise InputError(f"seed and run must be >= 0 and split one of {known}, got {seed}, {run} and '{split}'")
@@ -70,7 +93,7 @@ def make_run(scenario: Scenario, *, seed: int, split: str, run: int, faults: Seq
     modulations, changes = draw_noise(scenario, noise_key)
     owner = [-1] * len(modulations)
     if faults is None:
-        faults = draw_faults(scenario, run_key(seed, split, run, 1))
+        faults = draw_faults(scenario, run_key(seed, split, run, 1), mix)
     faults = tuple(fault for fault in faults if CATALOGUE[fault.type].aim is not Aim.NOTHING)
     for number, fault in enumerate(faults):
         own, own_changes = expand(fault, scenario, len(modulations))
@@ -88,8 +111,10 @@ def make_run(scenario: Scenario, *, seed: int, split: str, run: int, faults: Seq
     return Run(run, seed, split, inputs, faults, tuple(owner))
 
 
-def draw_faults(scenario: Scenario, key: np.uint64) -> tuple[Fault, ...]:
+def draw_faults(scenario: Scenario, key: np.uint64, mix: str = "default") -> tuple[Fault, ...]:
     """Return the fault of a run as the scenario's mix has it: one, or none.
+
+    Another mix changes the type of a run's fault and what depends on it, and neither whether there is one nor when.
 
     Parameters
     ----------
@@ -97,6 +122,8 @@ def draw_faults(scenario: Scenario, key: np.uint64) -> tuple[Fault, ...]:
         Its ``faults`` say what is drawn.
     key
         Key of the run's fault stream (1).
+    mix
+        One of ``MIXES``.
     """
 
     def u(what: _Draw) -> float:
@@ -108,7 +135,8 @@ def draw_faults(scenario: Scenario, key: np.uint64) -> tuple[Fault, ...]:
     spec = scenario.faults
     if not spec.mix or u(_Draw.NONE) < spec.none_share:
         return ()
-    row = spec.mix[_weighted([row.weight for row in spec.mix], u(_Draw.ROW))]
+    weights = [1.0 if mix == "uniform" else row.weight for row in spec.mix]
+    row = spec.mix[_weighted(weights, u(_Draw.ROW))]
     kind = CATALOGUE[row.type]
     targets = _targets(kind, row, scenario)
     target = targets[_position(len(targets), u(_Draw.TARGET))]

@@ -14,7 +14,7 @@ from simcore.errors import ScenarioError, suggest
 from simcore.model.checks import check_references, check_values
 from simcore.model.documents import Document, Mistake, Path, read_document, show
 from simcore.model.recordings import read_rates
-from simcore.model.scenario import Scenario
+from simcore.model.scenario import STEP_KINDS, Scenario
 
 _FOLDER = FilePath(__file__).resolve().parent / "scenarios"
 
@@ -257,7 +257,7 @@ def _rule(kind: str, context: dict[str, Any], given: Any, message: str, path: Pa
     if kind == "invalid_key":
         return ": keys must be text"
     if kind == "step_kind":
-        return f"must have exactly one of the keys cpu, delay, call, cached, lock, parallel{got}"
+        return f"must have exactly one of the keys {', '.join(STEP_KINDS)}{got}"
     return f"is not valid: {message}{got}"
 
 

@@ -1,15 +1,17 @@
 """What people write: the scenario, as frozen pydantic models. Every time is in seconds unless a name says otherwise.
 
 Numbering, relied on by both engines: services, operations and call sites are numbered in file order; operations
-run over services then operations; call sites over operations then steps, pre-order (a ``cached`` step's lookup
-comes before the calls inside it). A step's number counts its operation's steps in the same pre-order.
+run over services then operations; call sites (calls, cache reads, publications) over operations then steps, pre-order
+(a ``cached`` step's lookup comes before the calls inside it). A step's number counts its operation's steps in the same
+pre-order. The partitions of all topics are numbered in file order too.
 """
 
 __all__ = [
     "ActionSpec", "Breaker", "Cache", "Cached", "CachedStep", "Call", "CallStep", "CoDel", "Collector", "CpuStep",
     "DelayStep", "Demand", "Entry", "FaultDraw", "Faults", "Health", "Hedge", "Keys", "Latency", "Lock", "LockStep",
-    "Memory", "Noise", "Numbered", "Observation", "Operation", "Parallel", "ParallelStep", "Pool", "Range", "Replicas",
-    "RetryBudget", "Scenario", "Service", "Slo", "Step", "Timing", "Warmup", "Workload",
+    "Memory", "Noise", "Numbered", "Observation", "Operation", "Parallel", "ParallelStep", "Pool", "Publish",
+    "PublishStep", "Range", "Replicas", "RetryBudget", "STEP_KINDS", "Scenario", "Service", "Slo", "Step", "Timing",
+    "Topic", "Warmup", "Workload",
 ]  # fmt: skip
 
 import functools
@@ -215,12 +217,28 @@ class ParallelStep(Spec):
     parallel: Parallel
 
 
-_STEPS = ("cpu", "delay", "call", "cached", "lock", "parallel")
+class Publish(Spec):
+    """A message to a topic; the span does not wait for it to be consumed."""
+
+    topic: Name
+    probability: Fraction = 1.0
+    required: bool = True
+    """Whether the span fails when the message's partition is full; otherwise it goes on without."""
+
+
+class PublishStep(Spec):
+    """A message to a topic."""
+
+    publish: Publish
+
+
+#: The keys of which a step has exactly one.
+STEP_KINDS = ("cpu", "delay", "call", "cached", "lock", "parallel", "publish")
 
 
 def _step_tag(value: Any) -> str | None:
     keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", ())
-    found = [name for name in _STEPS if name in keys]
+    found = [name for name in STEP_KINDS if name in keys]
     return found[0] if len(found) == 1 else None
 
 
@@ -230,11 +248,12 @@ Step = Annotated[
     | Annotated[CallStep, Tag("call")]
     | Annotated[CachedStep, Tag("cached")]
     | Annotated[LockStep, Tag("lock")]
-    | Annotated[ParallelStep, Tag("parallel")],
+    | Annotated[ParallelStep, Tag("parallel")]
+    | Annotated[PublishStep, Tag("publish")],
     Discriminator(
         _step_tag,
         custom_error_type="step_kind",
-        custom_error_message="a step must have exactly one of the keys cpu, delay, call, cached, lock, parallel",
+        custom_error_message="a step must have exactly one of the keys " + ", ".join(STEP_KINDS),
     ),
 ]
 
@@ -248,6 +267,26 @@ class Operation(Spec):
     steps: Annotated[list[Step], Field(max_length=64)] = []
     cancellable: bool = False
     """Whether a span stops when its caller gives up; otherwise it goes on as zombie work."""
+
+
+class Topic(Spec):
+    """A queue of messages between services: each of its partitions is consumed in order, one message at a time."""
+
+    to: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
+    """``service.operation`` that consumes the messages."""
+    partitions: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Messages are spread over them at random; each is consumed by one replica at a time."""
+    limit: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Messages that a partition may hold, the one that is being delivered included; more are refused."""
+    timeout_s: Positive = 30.0
+    """Per delivery."""
+    redeliveries: Annotated[int, Field(ge=0, le=31)] = 3
+    """How often a message is delivered again that was not consumed; then it is given up."""
+    backoff_s: NonNegative = 0.05
+    """Wait before the first redelivery, in which the partition stands still; doubled for each further one."""
+    backoff_limit_s: NonNegative = 5.0
+    jitter: Fraction = 0.5
+    """The wait is shortened by up to this fraction."""
 
 
 class Memory(Spec):
@@ -536,8 +575,8 @@ class Numbered:
 
     operation: int
     step: int  #: pre-order number within the operation
-    site: int  #: call site, -1 for all but calls and cached steps
-    spec: CpuStep | DelayStep | CallStep | CachedStep | LockStep | ParallelStep
+    site: int  #: call site, -1 for all but calls, cached steps and publications
+    spec: CpuStep | DelayStep | CallStep | CachedStep | LockStep | ParallelStep | PublishStep
     inner: tuple["Numbered", ...]  #: steps inside a cached or lock step, the branches of a parallel step as call steps
 
 
@@ -552,6 +591,7 @@ class Scenario(Spec):
     network: Latency = Latency()
     """One-way latency of every call and of the client's requests."""
     services: Annotated[dict[Name, Service], Field(min_length=1, max_length=200)]
+    topics: Annotated[dict[Name, Topic], Field(max_length=200)] = {}
     workload: Workload
     noise: Noise = Noise()
     faults: Faults = Faults()
@@ -590,16 +630,31 @@ class Scenario(Spec):
 
     @functools.cached_property
     def sites(self) -> tuple[Numbered, ...]:
-        """Call and cached steps, by call site number."""
+        """Calls, cached steps and publications, by call site number."""
         return tuple(step for step in self.walk() if step.site >= 0)
 
+    @functools.cached_property
+    def calls(self) -> tuple[Numbered, ...]:
+        """The call sites that wait for an answer: all but publications."""
+        return tuple(step for step in self.sites if not isinstance(step.spec, PublishStep))
+
+    @functools.cached_property
+    def consumers(self) -> frozenset[str]:
+        """Names of the services that consume a topic."""
+        return frozenset(topic.to.partition(".")[0] for topic in self.topics.values())
+
     def call_of(self, site: int) -> Call:
-        """Return the call (a ``cached`` step is one too) of a call site."""
+        """Return the call (a ``cached`` step is one too) of a call site that is no publication."""
         spec = self.sites[site].spec
         if isinstance(spec, CachedStep):
             return spec.cached
         assert isinstance(spec, CallStep)
         return spec.call
+
+    def callee_of(self, site: int) -> str:
+        """Return the ``service.operation`` to which a call site leads; of a publication, its topic's consumer."""
+        spec = self.sites[site].spec
+        return self.topics[spec.publish.topic].to if isinstance(spec, PublishStep) else self.call_of(site).to
 
     def network_of(self, call: Call) -> Latency:
         """Return the one-way latency of a call."""
@@ -618,7 +673,7 @@ def _number(steps: list[Any], operation: int, numbers: Iterator[int], sites: Ite
     result = []
     for spec in steps:
         number = next(numbers)
-        site = next(sites) if isinstance(spec, (CallStep, CachedStep)) else -1
+        site = next(sites) if isinstance(spec, (CallStep, CachedStep, PublishStep)) else -1
         inner = _number(_inside(spec), operation, numbers, sites)
         result.append(Numbered(operation, number, site, spec, inner))
     return tuple(result)

@@ -2,7 +2,7 @@
 
 __all__ = ["visits"]
 
-from simcore.model.scenario import CachedStep, Numbered, Scenario
+from simcore.model.scenario import CachedStep, Numbered, PublishStep, Scenario
 
 _known: dict[str, tuple[float, ...]] = {}
 
@@ -48,7 +48,9 @@ class _Count:
 
     def _walk(self, steps: tuple[Numbered, ...], share: float, total: list[float]) -> None:
         for step in steps:
-            if step.site >= 0:
+            if isinstance(step.spec, PublishStep):
+                self._add(self.scenario.callee_of(step.site), share * step.spec.publish.probability, total)
+            elif step.site >= 0:
                 call = self.scenario.call_of(step.site)
                 self._add(call.to, share * call.probability, total)
                 if isinstance(step.spec, CachedStep):

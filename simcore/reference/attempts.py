@@ -1,6 +1,6 @@
 """Attempts and their ends: a reply arrives, the caller gives up, or a side dies."""
 
-__all__ = ["Attempts", "Route", "Span", "amount", "chance"]
+__all__ = ["NOBODY", "Attempts", "Route", "Span", "amount", "chance"]
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from simpy.events import Event as SimpyEvent
 
 from simcore.codes import BORDER, Event, Kind, Param, Purpose, Status
 from simcore.codes import Dist as DistCode
-from simcore.model.scenario import Call, Demand, Latency
+from simcore.model.scenario import Call, Demand, Latency, Topic
 from simcore.reference.breakers import Breaker
 from simcore.reference.calendar import Entry
 from simcore.reference.edges import Edges
@@ -28,6 +28,8 @@ from simcore.windows import Tally
 
 _DIST = {"constant": int(DistCode.CONSTANT), "exponential": int(DistCode.EXPONENTIAL),
          "lognormal": int(DistCode.LOGNORMAL), "gamma": int(DistCode.GAMMA)}  # fmt: skip
+#: Numbers that Numba need not ask for their class.
+_PURPOSE = {purpose: int(purpose) for purpose in Purpose}
 
 
 def amount(spec: Demand, key: np.uint64, step: int, purpose: Purpose) -> float:
@@ -35,17 +37,23 @@ def amount(spec: Demand, key: np.uint64, step: int, purpose: Purpose) -> float:
     if spec.dist == "constant":
         return spec.mean_s
     shape = spec.sigma if spec.dist == "lognormal" else spec.shape
-    return float(draw(_DIST[spec.dist], spec.mean_s, shape, key, step, int(purpose)))
+    value: float = draw(_DIST[spec.dist], spec.mean_s, shape, key, step, _PURPOSE[purpose])
+    return value
 
 
 def chance(key: np.uint64, purpose: Purpose, step: int = BORDER, sub: int = 0) -> float:
     """Return the uniform that decides something about a span, by default outside the steps of its operation."""
-    return float(uniform(key, _index_of(step, purpose, sub)))
+    u: float = uniform(key, _index_of(step, purpose, sub))
+    return u
 
 
 @functools.cache
-def _index_of(step: int, purpose: Purpose, sub: int) -> np.uint64:
-    return np.uint64(draw_index(step, int(purpose))) + np.uint64(sub)
+def _index_of(step: int, purpose: Purpose, sub: int) -> int:
+    return int(draw_index(step, int(purpose))) + sub
+
+
+#: The calling service of a message's deliveries: there is none, hence no edge.
+NOBODY = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +61,13 @@ class Route:
     """What the attempts of one call site have in common, or those of the clients at one operation."""
 
     site: int  #: call site, -1: the clients
-    caller: int  #: service, -1: the clients
-    call: Call | None  #: None: the clients
+    caller: int  #: service, -1: the clients, or ``NOBODY``
+    call: Call | None  #: None: the clients, or a topic
     service: ServiceState  #: the callee
     operation: int
     network: Latency
     cancellable: bool  #: whether attempts stop when nobody waits for them
+    topic: Topic | None = None  #: from which messages are delivered
 
 
 class _Cancellable(Protocol):
@@ -71,8 +80,8 @@ class Span:
 
     __slots__ = (
         "answered", "arrived_s", "at_work", "breaker", "caller", "connected", "deadline_s", "epoch", "given_up",
-        "hedge", "hit", "key", "leads", "lock", "lookup", "number", "order", "poisoned", "pool", "priority", "replica",
-        "reply", "request", "route", "sent", "service", "stop", "timers", "waits",
+        "hedge", "hit", "key", "leads", "lock", "lookup", "number", "order", "partition", "pill", "poisoned", "pool",
+        "priority", "replica", "reply", "request", "route", "sent", "service", "stop", "timers", "waits",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +106,8 @@ class Span:
         self.lookup = -1  #: cache key, of a cache lookup
         self.hit = False
         self.poisoned = False
+        self.partition = -1  #: of its topic, of a message's delivery
+        self.pill = False  #: it delivers a message that fails whoever consumes it
         # the caller's side
         self.caller: Replica | None = None  #: None: a client
         self.breaker: Breaker | None = None  #: that has let it through ...
@@ -120,7 +131,7 @@ class Span:
     def drop_timers(self) -> None:
         """Cancel what would have happened without an end."""
         for timer in self.timers:
-            timer.cancel()
+            timer.cancelled = True
         self.timers.clear()
 
     def unlock(self) -> None:
@@ -151,7 +162,8 @@ class Attempts:
         calendar = self._world.calendar
         now = calendar.now
         until_s = min(now + timeout_s, max(now, span.deadline_s))
-        span.drop_timers()
+        if span.timers:
+            span.drop_timers()
         span.timers.append(calendar.at(until_s, Kind.TIMEOUT, span.order, span.number, partial(self._timed_out, span)))
         call = span.route.call
         if span.hedge is not None and call is not None and call.hedge is not None:
@@ -161,12 +173,16 @@ class Attempts:
         """Return the network latency of an attempt to or from its replica, as the network is now."""
         assert span.replica is not None
         latency_s = amount(span.route.network, span.key, BORDER, purpose) * span.replica.effects.network
-        return latency_s * self._edges.delay(span.route.caller, span.service)
+        if self._edges.faulty:
+            latency_s = latency_s * self._edges.delay(span.route.caller, span.service)
+        return latency_s
 
     def loses(self, span: Span, param: Param, purpose: Purpose) -> bool:
         """Return whether the message of an attempt to or from its replica is lost, and log it."""
         call = span.route.call
-        p = self._edges.loss(param, span.route.caller, span.service, 0.0 if call is None else call.loss)
+        p = 0.0 if call is None else call.loss
+        if self._edges.faulty:
+            p = self._edges.loss(param, span.route.caller, span.service, p)
         if p <= 0.0 or chance(span.key, purpose) >= p:
             return False
         self._world.ledger.log(span.request, span.order, Event.LOST, int(param is Param.LOSS_BACK))

@@ -3,6 +3,7 @@
 __all__ = ["Autoscalers"]
 
 import math
+from collections import deque
 from functools import partial
 
 import numpy as np
@@ -25,8 +26,8 @@ class Autoscalers:
         self._world = world
         self._lifecycle = lifecycle
         self._scaled = [service for service in world.services if service.spec.autoscaler is not None]
-        #: by service: (edge, replicas), in the order of time
-        self._wishes: dict[int, list[tuple[int, int]]] = {service.index: [] for service in self._scaled}
+        #: by service: (edge, replicas), in the order of time; those that count no longer are forgotten
+        self._wishes: dict[int, deque[tuple[int, int]]] = {service.index: deque() for service in self._scaled}
 
     def window_closed(self, edge: int, edge_s: float, metrics: npt.NDArray[np.float64]) -> None:
         """Let those whose turn it is act on the window before an edge, once the actions of the edge are done."""
@@ -44,11 +45,10 @@ class Autoscalers:
         wish = _wish(service, spec, n, utilisation)
         wishes = self._wishes[service.index]
         wishes.append((edge, wish))
-        if wish > n:
-            change = wish - n
-        else:
-            lasting = max(replicas for at, replicas in wishes if edge - at < spec.stabilisation_steps)
-            change = min(0, lasting - n)
+        while edge - wishes[0][0] >= spec.stabilisation_steps:
+            wishes.popleft()
+        lasting = max(replicas for _, replicas in wishes)
+        change = wish - n if wish > n else min(0, lasting - n)
         for _i in range(abs(change)):
             (self._lifecycle.add if change > 0 else self._lifecycle.remove)(service)
         if change != 0:

@@ -2,6 +2,7 @@
 
 __all__ = ["KeySpace", "Popularity", "Shard", "owners_of"]
 
+import functools
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -84,9 +85,12 @@ OwnerT = TypeVar("OwnerT", bound=_Owner)
 
 def owners_of(key: int, eligible: Sequence[OwnerT], copies: int = 1) -> list[OwnerT]:
     """Return the replicas with the largest hashes of key and replica number (rendezvous), the largest first."""
-    base = keyed(np.uint64(CACHE_SALT), key)
-    weights = {replica.number: int(keyed(base, replica.number)) for replica in eligible}
-    return sorted(eligible, key=lambda replica: (-weights[replica.number], replica.number))[:copies]
+    return sorted(eligible, key=lambda replica: (-_weight(key, replica.number), replica.number))[:copies]
+
+
+@functools.lru_cache(2**16)
+def _weight(key: int, replica: int) -> int:
+    return int(keyed(keyed(np.uint64(CACHE_SALT), key), replica))
 
 
 @dataclass(frozen=True, slots=True)

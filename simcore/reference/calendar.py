@@ -1,15 +1,15 @@
 """SimPy's environment with the model's total order: entries run by (time, kind, key, attempt)."""
 
-__all__ = ["Calendar", "Entry"]
+__all__ = ["Calendar", "Entry", "Signal", "Walk"]
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
 import simpy
-from simpy.events import NORMAL, Event
+from simpy.events import NORMAL, Event, Process
 
 from simcore.codes import Kind
 from simcore.errors import EngineError
@@ -18,15 +18,44 @@ from simcore.errors import EngineError
 class Entry(Event):
     """An event with a place in the calendar; processes may wait for it, and it may be cancelled."""
 
+    _ok = True  #: nothing can fail on the way to an instant
+
     def __init__(self, calendar: "Calendar", then: Callable[[Event], None] | None = None) -> None:
-        super().__init__(calendar)
+        self.env = calendar
+        self.callbacks = [] if then is None else [then]
         self.cancelled = False
-        if then is not None:
-            self.callbacks.append(then)
 
     def cancel(self) -> None:
         """Take the entry off the calendar; nobody who waits for it will hear of it again."""
         self.cancelled = True
+
+
+class Signal(Event):
+    """An event that happens where it succeeds: whoever waits for it goes on at once."""
+
+    def succeed(self, value: Any = None) -> "Signal":
+        """Let it happen; the last thing that a callback does.
+
+        Raises
+        ------
+        RuntimeError
+            If it has happened already.
+        """
+        if self.callbacks is None:
+            raise RuntimeError(f"{self} has already happened")
+        self._ok, self._value = True, value
+        _fire(self)
+        return self
+
+
+class Walk(Process):
+    """A process that takes its first steps where it is made, instead of in an event of its own a little later."""
+
+    def __init__(self, calendar: "Calendar", generator: Generator[Event, Any, Any]) -> None:
+        self.env = calendar
+        self.callbacks = []
+        self._generator = generator
+        self._resume(calendar.begun)
 
 
 class Calendar(simpy.Environment):
@@ -36,8 +65,13 @@ class Calendar(simpy.Environment):
     before any other entry, first in, first out.
     """
 
+    now: float = 0.0  #: the present instant, seconds; an attribute, where SimPy has a property
+
     def __init__(self, start_s: float) -> None:
         super().__init__(start_s)
+        self.now = start_s
+        self.begun = Event(self)  #: has happened, without a value
+        self.begun._ok, self.begun._value = True, None
         self._entries: list[tuple[float, int, int, int, int, Entry]] = []
         self._soon: deque[Event] = deque()
         self._serial = count()
@@ -67,9 +101,8 @@ class Calendar(simpy.Environment):
 
     def enter(self, entry: Entry, time_s: float, kind: Kind, key: int, attempt: int) -> None:
         """Give an entry made beforehand its place; see ``at``."""
-        if not time_s >= self._now:
-            raise EngineError(f"calendar entries must not lie in the past: {time_s} at {self._now}")
-        entry._ok = True
+        if not time_s >= self.now:
+            raise EngineError(f"calendar entries must not lie in the past: {time_s} at {self.now}")
         entry._value = None
         # the serial number only keeps a cancelled entry from being compared with its successor
         heappush(self._entries, (time_s, kind, key, attempt, next(self._serial), entry))
@@ -95,8 +128,10 @@ class Calendar(simpy.Environment):
             time_s, *_, entry = heappop(entries)
             if entry.cancelled:
                 continue
-            self._now = time_s
-            _fire(entry)
+            self.now = self._now = time_s
+            callbacks, entry.callbacks = entry.callbacks, None  # type: ignore[assignment]
+            for callback in callbacks:
+                callback(entry)
             while soon:
                 _fire(soon.popleft())
 

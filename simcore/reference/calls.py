@@ -12,7 +12,7 @@ from simcore.codes import Event, Kind, Purpose, Status
 from simcore.model.scenario import Call
 from simcore.reference.attempts import Attempts, Route, Span, chance
 from simcore.reference.breakers import Budget
-from simcore.reference.calendar import Calendar, Entry
+from simcore.reference.calendar import Calendar, Entry, Signal
 from simcore.reference.gates import Gates
 from simcore.reference.replica import Replica
 from simcore.reference.world import World
@@ -36,7 +36,7 @@ class OneCall:
         assert route.call is not None
         assert span.replica is not None
         self.spec: Call = route.call
-        self.done = world.calendar.event()  #: the value is the member that succeeded, None if the call has failed
+        self.done = Signal(world.calendar)  #: the value is the member that succeeded, None if the call has failed
         self._world = world
         self._attempts = attempts
         self._gates = gates
@@ -66,7 +66,7 @@ class OneCall:
 
     def _add_member(self, hedge: int, *_: SimpyEvent) -> None:
         number = self._attempt + HEDGE_STRIDE * hedge
-        answered = self._world.calendar.event()
+        answered = Signal(self._world.calendar)
         span = self._span
         member = Span(span.request, self._key(number), number, self._route, span.deadline_s, span.priority, answered)
         member.caller = self._caller
@@ -116,7 +116,7 @@ class Join:
     """Several calls of a span that go on at once, until all are done or, failing fast, a required one has failed."""
 
     def __init__(self, calendar: Calendar, calls: Sequence[OneCall], fail_fast: bool) -> None:
-        self.done = calendar.event()  #: the value is whether all required calls have succeeded
+        self.done = Signal(calendar)  #: the value is whether all required calls have succeeded
         self._open = list(calls)
         self._fail_fast = fail_fast
         self._succeeded = True

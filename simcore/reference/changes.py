@@ -8,11 +8,13 @@ from simpy.events import Event as SimpyEvent
 
 from simcore.codes import EDGE, ActionCode, Event, Kind, Param, Place, ReplicaState
 from simcore.engines.api import Change, EngineAction
+from simcore.model.fault_types import ONE_SHOT
 from simcore.reference.effects import recompute
 from simcore.reference.ledger import NO_REQUEST
 from simcore.reference.lifecycle import Lifecycle
 from simcore.reference.replica import ServiceState
 from simcore.reference.threads import Threads
+from simcore.reference.topics import Topics
 from simcore.reference.workload import Workload
 from simcore.reference.world import Influence, World
 
@@ -27,10 +29,13 @@ ENDED = {
 class Changes:
     """Faults and actions of a run."""
 
-    def __init__(self, world: World, lifecycle: Lifecycle, threads: Threads, workload: Workload) -> None:
+    def __init__(
+        self, world: World, lifecycle: Lifecycle, threads: Threads, topics: Topics, workload: Workload
+    ) -> None:
         self._world = world
         self._lifecycle = lifecycle
         self._threads = threads
+        self._topics = topics
         self._workload = workload
         self._n_actions = 0
         for number, change in enumerate(world.inputs.changes):
@@ -62,7 +67,7 @@ class Changes:
         service = world.services[influence.home]
         if begins:
             influence.bad_from = service.version
-        if target.param in (Param.FLUSH, Param.POISON, Param.DEPLOY, Param.CONFIG):
+        if target.param in ONE_SHOT:
             if change.value > 0.0:
                 self._strike(influence, service)
         elif target.param not in EDGE:
@@ -79,12 +84,15 @@ class Changes:
         if param in (Param.DEPLOY, Param.CONFIG):
             self._world.ledger.markers[service.index] += 1
             return
+        if param is Param.PILL:
+            self._topics.arm(service, influence.index, influence.value)
+            return
         for replica in service.replicas:
             if replica.state is ReplicaState.UP and influence.fits(replica):
                 if param is Param.FLUSH:
                     replica.shard.clear()
                 else:
-                    replica.shard.poison(self._world.inputs.key, influence.index, influence.value)
+                    replica.shard.poison(self._world.key, influence.index, influence.value)
 
     def _recompute(self, service: ServiceState) -> None:
         for replica in service.replicas:
@@ -101,6 +109,8 @@ class Changes:
             world.admitted = action.amount
         elif action.code is ActionCode.ESCALATE:
             self._repair_everything()
+        elif action.code is ActionCode.REMOVE:
+            self._remove(action.replica)
         elif action.code is not ActionCode.NOOP:
             self._act_on(world.services[action.service], action)
 
@@ -116,6 +126,8 @@ class Changes:
                 replica.shard.clear()
         elif action.code is ActionCode.WARM_CACHE:
             self._world.keys.load(service, self._world.calendar.now)
+        elif action.code is ActionCode.SKIP_MESSAGE:
+            self._topics.skip(service)
         elif action.code is ActionCode.CLEAR_QUEUE:
             self._threads.clear_queues(service)
         elif action.code in (ActionCode.QUARANTINE, ActionCode.RELEASE):
@@ -163,6 +175,16 @@ class Changes:
             if influence.begun and influence.home == service.index and influence.modulation.place is place:
                 influence.over = True
         self._recompute(service)
+
+    def _remove(self, number: int) -> None:
+        """End one modulation, or keep it from ever beginning; nothing if there is none of that number."""
+        if not 0 <= number < len(self._world.influences):
+            return
+        influence = self._world.influences[number]
+        influence.over = True
+        influence.value = 0.0
+        if influence.home >= 0:
+            self._recompute(self._world.services[influence.home])
 
     def _repair_everything(self) -> None:
         """End whatever has begun, wherever it lives."""

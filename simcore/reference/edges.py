@@ -17,6 +17,7 @@ class Edges:
             param: [influence for influence in influences if influence.modulation.param is param]
             for param in (Param.EDGE_DELAY, Param.LOSS_OUT, Param.LOSS_BACK)
         }
+        self.faulty = any(self._by_param.values())  #: whether there is any fault of an edge in the run
 
     def delay(self, caller: int, callee: ServiceState) -> float:
         """Return the factor of the latency between two services."""

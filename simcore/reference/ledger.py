@@ -2,6 +2,8 @@
 
 __all__ = ["Ledger", "Level"]
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,6 +12,9 @@ from simcore.engines.api import LOG
 from simcore.reference.calendar import Calendar
 from simcore.samplers import integrate
 from simcore.windows import END, Tally
+
+#: The shared function as Python runs it: to sum and multiply is the same there, and the call is shorter.
+_integrate: Callable[[float, float, float, float], float] = integrate.py_func
 
 #: The request number of events that belong to no request.
 NO_REQUEST = -1
@@ -28,13 +33,13 @@ class Level:
     def set(self, value: float, now: float) -> None:
         """Change the level; an equal value leaves no trace in the sums."""
         if value != self.value:
-            self._acc = integrate(self._acc, self.value, self._since_s, now)
+            self._acc = _integrate(self._acc, self.value, self._since_s, now)
             self._since_s = now
             self.value = value
 
     def close(self, edge_s: float) -> float:
         """Return the integral up to the edge and start anew there."""
-        area = float(integrate(self._acc, self.value, self._since_s, edge_s))
+        area = _integrate(self._acc, self.value, self._since_s, edge_s)
         self._acc = 0.0
         self._since_s = edge_s
         return area

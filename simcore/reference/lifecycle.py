@@ -76,7 +76,7 @@ class Lifecycle:
 
     def arm_crash(self, replica: Replica) -> None:
         """Enter the crash of a replica that the CRASH parameter dooms."""
-        base = keyed(self._world.inputs.key, CRASH_INDEX + replica.number)
+        base = keyed(self._world.key, CRASH_INDEX + replica.number)
         u = chance(base, Purpose.CRASH, replica.incarnation)
         wait_s = replica.effects.crash * (0.5 + 0.5 * u)
         self._enter(replica, self._world.calendar.now + wait_s, self._crash)

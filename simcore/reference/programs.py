@@ -25,6 +25,7 @@ from simcore.reference.flights import Flight
 from simcore.reference.gates import Gates
 from simcore.reference.locks import Lock
 from simcore.reference.replica import Replica, ServiceState
+from simcore.reference.topics import Topics
 from simcore.reference.world import World
 
 Waiting = Generator[SimpyEvent, Any, None]
@@ -50,21 +51,23 @@ class Programs:
 
     Parameters
     ----------
-    world, attempts, gates
+    world, attempts, gates, topics
         The run.
     sites
-        Where the calls go, by call site.
+        Where the calls and the messages go, by call site.
     """
 
-    def __init__(self, world: World, attempts: Attempts, gates: Gates, sites: Sequence[Route]) -> None:
+    def __init__(self, world: World, attempts: Attempts, gates: Gates, topics: Topics, sites: Sequence[Route]) -> None:
         self._world = world
         self._attempts = attempts
         self._gates = gates
+        self._topics = topics
         self._sites = sites
+        self._programs = world.scenario.programs
 
     def walk(self, span: Span, replica: Replica) -> Walking:
         """Walk through the program of a span's operation."""
-        return (yield from self._steps(span, replica, self._world.scenario.programs[span.route.operation]))
+        return self._steps(span, replica, self._programs[span.route.operation])
 
     def _steps(self, span: Span, replica: Replica, steps: tuple[Numbered, ...]) -> Walking:
         """Walk through the steps of a program, or of a part of it, until one fails."""
@@ -84,8 +87,10 @@ class Programs:
                     status = yield from self._read(span, replica, step, spec)
             elif isinstance(spec, LockStep):
                 status = yield from self._exclude(span, replica, step, spec)
-            else:
+            elif isinstance(spec, ParallelStep):
                 status = yield from self._fan_out(span, replica, step, spec)
+            else:
+                status = self._topics.publish(span, replica, step, spec, self._sites[step.site])
             if status is not Status.OK:
                 return status
         return Status.OK

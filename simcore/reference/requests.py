@@ -4,6 +4,7 @@ __all__ = ["Requests"]
 
 import math
 from collections.abc import Generator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,15 +12,16 @@ import numpy as np
 from simpy.events import Event as SimpyEvent
 
 from simcore.codes import Event, Kind, Param, Purpose, Status
-from simcore.model.scenario import Call
-from simcore.reference.attempts import Attempts, Route, Span, chance
+from simcore.model.scenario import Numbered, PublishStep
+from simcore.reference.attempts import NOBODY, Attempts, Route, Span, chance
 from simcore.reference.balancers import BALANCERS
-from simcore.reference.calendar import Entry
+from simcore.reference.calendar import Entry, Signal, Walk
 from simcore.reference.gates import Gates
 from simcore.reference.lifecycle import Lifecycle
-from simcore.reference.programs import Programs, Walking
+from simcore.reference.programs import Programs
 from simcore.reference.replica import Replica
 from simcore.reference.threads import Threads
+from simcore.reference.topics import Topics
 from simcore.reference.world import World
 from simcore.windows import Tally
 
@@ -33,34 +35,43 @@ class Requests:
         self._lifecycle = lifecycle
         self._threads = threads
         self._entries = [self._route(operation) for operation in range(len(world.scenario.operations))]
-        targets = {f"{service}.{name}": i for i, (service, name) in enumerate(world.scenario.operations)}
-        calls = map(world.scenario.call_of, range(len(world.scenario.sites)))
-        sites = [self._route(targets[call.to], site, call) for site, call in enumerate(calls)]
-        self._programs = Programs(world, attempts, Gates(world, attempts, self._send), sites)
+        self.topics = Topics(world, attempts, self._send)
+        sites = [self._route_of(step) for step in world.scenario.sites]
+        self._programs = Programs(world, attempts, Gates(world, attempts, self._send), self.topics, sites)
 
     def send_root(self, request: int, key: np.uint64, operation: int, priority: int) -> Span:
         """Send a client's request; the client waits for ``answered``."""
         calendar, patience_s = self._world.calendar, self._world.scenario.workload.deadline_s
         deadline_s = math.inf if patience_s is None else calendar.now + patience_s
-        span = Span(request, key, 0, self._entries[operation], deadline_s, priority, calendar.event())
+        span = Span(request, key, 0, self._entries[operation], deadline_s, priority, Signal(calendar))
         self._send(span)
         return span
 
-    def _route(self, operation: int, site: int = -1, call: Call | None = None) -> Route:
+    def _route(self, operation: int) -> Route:
+        """Return the way of the clients to an operation."""
         scenario = self._world.scenario
-        names = scenario.service_names
-        service, program = scenario.operations[operation]
-        cancellable = scenario.services[service].operations[program].cancellable
-        caller = -1 if call is None else names.index(scenario.operations[scenario.sites[site].operation][0])
-        network = scenario.network if call is None else scenario.network_of(call)
-        return Route(site, caller, call, self._world.services[names.index(service)], operation, network, cancellable)
+        name, program = scenario.operations[operation]
+        service = self._world.services[scenario.service_names.index(name)]
+        cancellable = scenario.services[name].operations[program].cancellable
+        return Route(-1, -1, None, service, operation, scenario.network, cancellable)
+
+    def _route_of(self, step: Numbered) -> Route:
+        """Return the way from a call site to its callee, or from its topic to the consumer."""
+        scenario = self._world.scenario
+        name, _, program = scenario.callee_of(step.site).partition(".")
+        way = replace(self._route(scenario.operations.index((name, program))), site=step.site)
+        if isinstance(step.spec, PublishStep):
+            return replace(way, caller=NOBODY, topic=scenario.topics[step.spec.publish.topic])
+        call = scenario.call_of(step.site)
+        caller = scenario.service_names.index(scenario.operations[step.operation][0])
+        return replace(way, caller=caller, call=call, network=scenario.network_of(call))
 
     def _send(self, span: Span) -> None:
         world, service = self._world, span.service
         replica = self._choose(span)
         span.sent = True
         world.ledger.log(span.request, span.order, Event.SENT, -1 if replica is None else replica.number)
-        world.ledger.count(world.ledger.system if span.caller is None else service.index, Tally.ATTEMPTS)
+        world.ledger.count(world.ledger.system if span.route.site < 0 else service.index, Tally.ATTEMPTS)
         if span.number > 0:
             world.ledger.count(service.index, Tally.RETRIES)
         self._attempts.arm(span, self._timeout(span))
@@ -74,7 +85,9 @@ class Requests:
 
     def _timeout(self, span: Span) -> float:
         """Return how long the caller will wait for an attempt that it sends now."""
-        call = span.route.call
+        call, topic = span.route.call, span.route.topic
+        if topic is not None:
+            return topic.timeout_s
         if call is None or span.caller is None:
             return self._world.scenario.workload.timeout_s
         return call.timeout_s * span.caller.effects.timeout
@@ -89,13 +102,15 @@ class Requests:
         if span.route.cancellable:
             span.stop = partial(self._stop, span, replica)
         arrival = span.waits = calendar.at(arrive_s, Kind.ARRIVE, span.order, span.number)
-        calendar.process(self._visit(span, replica, arrival))
+        Walk(calendar, self._visit(span, replica, arrival))
 
     def _choose(self, span: Span) -> Replica | None:
         service = span.service
         eligible = service.eligible()
         if not eligible:
             return None
+        if span.route.topic is not None:
+            return eligible[span.partition % len(eligible)]
         if span.lookup >= 0:
             owners = self._world.keys.sites[span.route.site].owners(span.lookup, eligible)
             return owners[min(len(owners) - 1, int(chance(span.key, Purpose.BALANCER) * len(owners)))]
@@ -127,20 +142,26 @@ class Requests:
         else:
             self._threads.reject(span, replica, Event.REJECTED)
             return
-        self._finish(span, replica, (yield from self._serve(span, replica)))
+        status = self._start(span, replica)
+        if status is Status.OK:
+            status = yield from self._programs.walk(span, replica)
+        self._finish(span, replica, status)
 
     def _admit(self, span: Span, replica: Replica) -> None:
         replica.take(span)
         self._lifecycle.check_memory(replica)
 
-    def _serve(self, span: Span, replica: Replica) -> Walking:
+    def _start(self, span: Span, replica: Replica) -> Status:
+        """Account for a span that has its thread; return whether it fails at once by itself."""
         self._world.ledger.log(span.request, span.order, Event.STARTED, replica.number)
         if self._world.calendar.now >= span.deadline_s:
             return Status.DEADLINE
+        if span.pill:
+            return Status.ERROR
         ok = replica.effects.ok
         if ok < 1.0 and chance(span.key, Purpose.ERROR) >= ok:
             return Status.ERROR
-        return (yield from self._programs.walk(span, replica))
+        return Status.OK
 
     def _finish(self, span: Span, replica: Replica, status: Status) -> None:
         ledger, now = self._world.ledger, self._world.calendar.now

@@ -19,6 +19,7 @@ from simcore.reference.requests import Requests
 from simcore.reference.threads import Threads
 from simcore.reference.workload import Workload
 from simcore.reference.world import World
+from simcore.streams import rekeyed
 from simcore.windows import Area, Metric, ReplicaStat, Total, close_window
 
 
@@ -38,7 +39,7 @@ class Run:
 
     def __init__(self, scenario: Scenario, inputs: RunInputs, keys: KeySpace, log: bool) -> None:
         self.inputs = inputs
-        self.history: list[tuple[int, EngineAction]] = []  #: (edge, action)
+        self.history: list[tuple[int, EngineAction | int]] = []  #: (edge, action, or number of the rekey)
         self.edge = -scenario.timing.burn_in_steps
         self._step_s = scenario.timing.step_s
         self._n_slots = max(service.replicas.max for service in scenario.services.values())
@@ -51,8 +52,12 @@ class Run:
         for service in world.services:
             if service.spec.cache is not None:
                 keys.warm(service.name, service.replicas, inputs.key, world.t0, service.spec.cache.ttl_s)
-        self._workload = Workload(world, Requests(world, attempts, lifecycle, threads))
-        self._changes = Changes(world, lifecycle, threads, self._workload)
+        requests = Requests(world, attempts, lifecycle, threads)
+        self._topics = requests.topics
+        self._workload = Workload(world, requests)
+        self._changes = Changes(world, lifecycle, threads, self._topics, self._workload)
+        # the streams enter their first candidates, whatever is done at the first edge
+        world.calendar.run_before(world.t0)
         while self.edge < 0:
             self.step()
 
@@ -70,6 +75,18 @@ class Run:
         """Enter an action at the present edge."""
         self.history.append((self.edge, action))
         self._changes.enter(action)
+
+    def rekey(self, number: int) -> None:
+        """Draw from other keys from the present edge on."""
+        self.history.append((self.edge, number))
+        self._world.key = rekeyed(self._world.key, number)
+
+    def enter(self, done: EngineAction | int) -> None:
+        """Repeat something of another run's history."""
+        if isinstance(done, EngineAction):
+            self.apply(done)
+        else:
+            self.rekey(done)
 
     def events(self) -> npt.NDArray[np.void]:
         """Return the event log, dtype ``LOG``."""
@@ -105,6 +122,7 @@ class Run:
                 share = float(replica.memory_bytes) / float(service.spec.memory.limit_bytes)
                 area[Area.MEMORY_FRAC] = max(area[Area.MEMORY_FRAC], share)
             area[Area.REPLICAS_UP] += replica.state is ReplicaState.UP
+        area[Area.LAG] = self._topics.lag[service.index].close(edge_s)
         return busy
 
     def _close_replicas(self, service: ServiceState, busy: dict[int, float], slots: npt.NDArray[np.float64]) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from simcore.engines.api import EngineAction, RunInputs, check_actions, check_inputs
+from simcore.engines.api import EngineAction, RunInputs, check_actions, check_fork, check_inputs
 from simcore.errors import InputError
 from simcore.model.scenario import Scenario
+from simcore.patience import patient_collector
 from simcore.reference.cache import KeySpace
 from simcore.reference.run import Run, Window
 from simcore.windows import Metric, ReplicaStat, Total, Windows
@@ -36,7 +37,8 @@ class ReferenceSession:
         self._edge = 0
         self._log = log
         self._keys = KeySpace(scenario)
-        self._runs = [Run(scenario, run, self._keys, log) for run in inputs]
+        with patient_collector():
+            self._runs = [Run(scenario, run, self._keys, log) for run in inputs]
         self._windows = self._stack(0, [[] for _ in inputs])
 
     def advance(self, until_s: float) -> None:
@@ -46,7 +48,9 @@ class ReferenceSession:
         if edge < self._edge or edge * step_s != until_s:
             raise InputError(f"until_s must be a multiple of {step_s} s from {self.now_s} s on, got {until_s}")
         first, self._edge, self.now_s = self._edge, edge, edge * step_s
-        self._windows = self._stack(first, [[run.step() for _ in range(first, edge)] for run in self._runs])
+        with patient_collector():
+            windows = [[run.step() for _ in range(first, edge)] for run in self._runs]
+        self._windows = self._stack(first, windows)
 
     def observe(self) -> Windows:
         """Return the windows closed by the last ``advance``."""
@@ -64,12 +68,17 @@ class ReferenceSession:
         for action in actions:
             self._runs[action.run].apply(action)
 
-    def fork(self, runs: Sequence[int]) -> "ReferenceSession":
+    def fork(self, runs: Sequence[int], rekey: Sequence[int] | None = None) -> "ReferenceSession":
         """Return a continuation of some runs, by replaying them; see ``Session.fork``."""
+        numbers = check_fork(runs, rekey, self.n_runs)
         other = object.__new__(ReferenceSession)
         other.scenario, other.n_runs = self.scenario, len(runs)
         other.now_s, other._edge, other._log, other._keys = self.now_s, self._edge, self._log, self._keys
-        other._runs = [self._replay(self._runs[run]) for run in runs]
+        with patient_collector():
+            other._runs = [self._replay(self._runs[run]) for run in runs]
+        for run, number in zip(other._runs, numbers, strict=True):
+            if number >= 0:
+                run.rekey(number)
         index = np.asarray(runs, np.int64)
         w = self._windows
         other._windows = Windows(w.first, w.metrics[index], w.totals[index], w.replicas[index], w.markers[index])
@@ -87,7 +96,7 @@ class ReferenceSession:
         upcoming = next(history, None)
         while True:
             while upcoming is not None and upcoming[0] == twin.edge:
-                twin.apply(upcoming[1])
+                twin.enter(upcoming[1])
                 upcoming = next(history, None)
             if twin.edge == run.edge:
                 return twin

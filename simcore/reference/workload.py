@@ -16,6 +16,7 @@ from simcore.codes import BORDER, Dist, Event, Kind, Param, Purpose, Status
 from simcore.model.scenario import Demand
 from simcore.model.scenario import Workload as WorkloadSpec
 from simcore.reference.attempts import amount, chance
+from simcore.reference.calendar import Walk
 from simcore.reference.requests import Requests
 from simcore.reference.world import Influence, World
 from simcore.samplers import draw, rate_factor
@@ -99,11 +100,10 @@ class Workload:
     def _stream(self, number: int, peak_rps: float, level: Callable[[], float]) -> Generator[SimpyEvent, Any, None]:
         """Offer the candidates of one stream, thinned to its rate."""
         calendar, spec = self._world.calendar, self._world.scenario.workload
-        stream_key = keyed(self._world.inputs.key, number)
         gap_s = 1.0 / peak_rps
         start_s = time_s = calendar.now
         for n in count():
-            root = keyed(stream_key, n)
+            root = keyed(keyed(self._world.key, number), n)
             if spec.arrivals == "grid":
                 time_s = start_s + (n + 1) * gap_s
             else:
@@ -117,9 +117,8 @@ class Workload:
     def _user(self, user: int, think: Demand) -> Generator[SimpyEvent, Any, None]:
         """A user thinks, sends a request, and waits for what becomes of it."""
         calendar = self._world.calendar
-        user_key = keyed(keyed(self._world.inputs.key, 0), USER_INDEX + user)
         for n in count():
-            root = keyed(user_key, n)
+            root = keyed(keyed(keyed(self._world.key, 0), USER_INDEX + user), n)
             send_s = calendar.now + amount(think, root, BORDER, Purpose.ARRIVAL)
             yield calendar.at(send_s, Kind.ROOT, int(root), 0)
             waiting = self._offer((USER_STREAM + user) << 40 | n, root)
@@ -141,7 +140,7 @@ class Workload:
             self._judge(request, good=False)
             return None
         self._unjudged.append(request)
-        return world.calendar.process(self._client(request, root, entry))
+        return Walk(world.calendar, self._client(request, root, entry))
 
     def _choose_entry(self, u: float) -> int:
         total = self._cumulative[-1]

@@ -57,6 +57,7 @@ class World:
     def __init__(self, scenario: Scenario, inputs: RunInputs, keys: KeySpace, log: bool) -> None:
         self.scenario = scenario
         self.inputs = inputs
+        self.key = inputs.key  #: of what is drawn from now on
         self.keys = keys
         self.t0 = -scenario.timing.burn_in_steps * scenario.timing.step_s
         self.calendar = Calendar(self.t0)

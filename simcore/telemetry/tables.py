@@ -60,7 +60,12 @@ _EPISODES = (
         scenario="name of the scenario",
         scenario_hash="twelve hex digits of its content",
     ),
-    *_columns(_INT, scenario_version="its version", round="learning round, null without an agent"),
+    *_columns(
+        _INT,
+        scenario_version="its version",
+        round="learning round, null without an agent",
+        training="number of the training that the policy's state comes from; null: it was not trained for this",
+    ),
     *_columns(
         _TEXT,
         policy_state="id of the policy state of the round",
@@ -73,6 +78,7 @@ _EPISODES = (
     *_FAULT,
     *_columns(_FLOAT, load_at_onset_rps="mean offered rate over the 12 steps before t_f; without a fault: of the run"),
     *_columns(_BOOL, noop_incident="whether the twin without actions opens an incident; null if not run"),
+    *_columns(_FLOAT, noop_j="J of the twin without actions; null if not run"),
     *_columns(
         _FLOAT,
         t_alarm_s="first alarm raised at or after t_f, within the follow-up",
@@ -89,7 +95,11 @@ _EPISODES = (
     *_columns(_TEXT, diagnosed="first of the ranked services then; null: no diagnosis"),
     *_columns(_FLOAT, ac1="AC@1 of that diagnosis", ac3="AC@3"),
     *_columns(_BOOL, incident="whether an incident opened at or after t_f", recovered="null without an incident"),
-    *_columns(_BOOL, censored="not recovered within the follow-up; null without an incident"),
+    *_columns(
+        _BOOL,
+        censored="not recovered within the follow-up; null without an incident",
+        durable="whether a run at risk stays well when the trigger strikes again; null if that was not tried",
+    ),
     *_columns(
         _INT,
         relapses="reopenings within the follow-up",
@@ -112,6 +122,7 @@ _EPISODES = (
         anomaly_steps="steps flagged as anomalous (alarm open); null without an agent",
         actions="actions taken, failed ones included",
         disruptive_actions="those that can hurt by themselves",
+        false_actions="disruptive actions decided before t_f, or in a run without a fault",
     ),
     *_columns(_FLOAT, action_cost="cost of the actions, in units of J", j="J as simcore.env.Episodes defines it"),
 )
@@ -184,6 +195,51 @@ _ACTIONS = (
     *_columns(_BOOL, succeeded="failed actions cost, but have no effect", disruptive="can hurt by itself"),
 )
 
+_COUNTERFACTUALS = (
+    *_KEY,
+    *_columns(_INT, step="edge of the action"),
+    *_columns(_TEXT, followed_by="what follows: release, noop, agent or a policy", action="what was tried"),
+    *_columns(_INT, future="number of the re-keyed future; null: the run's own"),
+    *_columns(_BOOL, taken="whether the agent did it; null without an agent"),
+    *_columns(
+        _INT, horizon="steps until it is judged", offered="requests at the border", bad="failed, rejected, shed or late"
+    ),
+    *_columns(
+        _FLOAT,
+        error_budget_spent="bad / ((1 - objective) * offered)",
+        recovery_s="to the start of the last healthy stretch of 60 s; 0: never ill; null: not by the end",
+        action_cost="of all actions, in units of J",
+        j="change of J over the horizon",
+        j_gain="j less that of noop in the same future",
+    ),
+    *_columns(
+        _BOOL,
+        healthy="not unhealthy at the end",
+        harmed="j_gain below minus the margin of harm",
+    ),
+)
+
+_OPTIMAL_ACTIONS = (
+    *_columns(_TEXT, scenario="name of the scenario", scenario_hash="of the scenario at load 1", split="split"),
+    *_columns(_INT, seed="the user's seed"),
+    *_columns(_TEXT, fault_type="what happens", fault_service="where, or workload"),
+    *_columns(
+        _FLOAT, load="multiple of the scenario's rate", severity="of the fault", onset_s="when it begins, seconds"
+    ),
+    *_columns(_INT, delay_steps="from the onset to the action", runs="of the cell"),
+    *_columns(_TEXT, action="what was tried"),
+    *_columns(
+        _FLOAT,
+        j="mean change of J over the horizon",
+        j_gain="the same, less that of noop in the same future",
+        j_gain_low="of its 95 % interval",
+        j_gain_high="of its 95 % interval",
+        harmed_frac="share of the runs in which j_gain is below minus the margin of harm",
+    ),
+    *_columns(_BOOL, best="whether it has the largest mean in the cell"),
+    *_columns(_FLOAT, confidence="share of the resamples of the runs in which it is best"),
+)
+
 _EVENTS = (
     *_columns(_INT, run="index of the run"),
     *_columns(_FLOAT, time_s="seconds; negative in the burn-in"),
@@ -202,6 +258,8 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "decisions": _DECISIONS,
     "diagnoses": _DIAGNOSES,
     "actions": _ACTIONS,
+    "counterfactuals": _COUNTERFACTUALS,
+    "optimal_actions": _OPTIMAL_ACTIONS,
     "events": _EVENTS,
 }
 

@@ -57,7 +57,9 @@ class ResultsWriter:
     it was if nothing was).
     """
 
-    def __init__(self, target: str | Path, *, metadata: Mapping[str, Any], force: bool = False) -> None:
+    def __init__(
+        self, target: str | Path, *, metadata: Mapping[str, Any], force: bool = False, table: str = "episodes"
+    ) -> None:
         """Check the target and lay claim to it; nothing that exists is touched without ``force``.
 
         Parameters
@@ -68,6 +70,8 @@ class ResultsWriter:
             JSON-able, see ``describe``.
         force
             Whether an existing file is replaced, and an earlier result in the folder removed.
+        table
+            What a single file holds; any other than ``episodes`` goes into no folder.
 
         Raises
         ------
@@ -76,8 +80,10 @@ class ResultsWriter:
         """
         self.target = Path(target)
         self.kind = _kind_of(self.target)
-        self.n_runs = 0  #: runs received
-        self.n_kept = 0  #: runs that are safely in finished files
+        self._table = table
+        self._unit = "runs" if table == "episodes" else "rows"
+        self.n_runs = 0  #: runs (of another table: rows) received
+        self.n_kept = 0  #: those that are safely in finished files
         self._metadata = dict(metadata)
         self._pending: dict[str, list[pl.DataFrame]] = {}
         self._part = 0
@@ -99,6 +105,8 @@ class ResultsWriter:
 
     def _check(self, force: bool) -> None:
         target = self.target
+        if self.kind == "folder" and self._table != "episodes":
+            raise ResultsError(f"cannot write {target}: name a file that ends in .csv or .parquet")
         if not target.parent.is_dir():
             raise ResultsError(f"cannot write {target}: there is no folder {target.parent}")
         if not target.exists():
@@ -121,7 +129,8 @@ class ResultsWriter:
         Parameters
         ----------
         tables
-            Must hold ``episodes``, one row per run; the rows of the others belong to these runs, in the same order.
+            Must hold the writer's table: ``episodes``, one row per run; the rows of the others belong to these runs,
+            in the same order.
             Tables that a single file does not hold are left aside.
 
         Raises
@@ -130,12 +139,11 @@ class ResultsWriter:
             If the disk is full or the target cannot be written; finished files stay.
         """
         assert not self._closed, "write after close"
-        episodes = tables["episodes"]
         if self.kind == "csv":
-            self._append(episodes)
+            self._append(tables[self._table])
         elif self.kind == "parquet":
-            self._pending.setdefault("episodes", []).append(episodes)
-            self.n_runs += episodes.height
+            self._pending.setdefault(self._table, []).append(tables[self._table])
+            self.n_runs += tables[self._table].height
         else:
             self._buffer(tables)
             try:
@@ -198,33 +206,35 @@ class ResultsWriter:
         with contextlib.suppress(OSError):
             _temporary(self.target).unlink(missing_ok=True)
 
-    def _append(self, episodes: pl.DataFrame) -> None:
+    def _append(self, table: pl.DataFrame) -> None:
         text = io.BytesIO()
-        episodes.write_csv(text, include_header=self._csv_end == 0)
+        table.write_csv(text, include_header=self._csv_end == 0)
         assert self._csv is not None
         try:
             self._csv.write(text.getvalue())
             self._csv.flush()
         except OSError as error:
             self._finish({"complete": False, "stopped_by": "ResultsError"})
-            raise ResultsError(f"cannot write {self.target}: {_reason(error)}; {self.n_kept} runs were kept") from error
+            raise ResultsError(
+                f"cannot write {self.target}: {_reason(error)}; {self.n_kept} {self._unit} were kept"
+            ) from error
         self._csv_end += text.tell()
-        self.n_kept += episodes.height
-        self.n_runs += episodes.height
+        self.n_kept += table.height
+        self.n_runs += table.height
 
     def _close_csv(self) -> None:
         assert self._csv is not None
         with _told(self.target):
             if self._csv_end == 0:
-                self._csv_end = self._csv.write(empty("episodes").write_csv().encode())
+                self._csv_end = self._csv.write(empty(self._table).write_csv().encode())
             with contextlib.suppress(OSError):
                 self._csv.close()
             os.truncate(_temporary(self.target), self._csv_end)
             os.replace(_temporary(self.target), self.target)
 
     def _write_parquet(self) -> None:
-        frames = self._pending.pop("episodes", [])
-        table = pl.concat([empty("episodes"), *frames])
+        frames = self._pending.pop(self._table, [])
+        table = pl.concat([empty(self._table), *frames])
         # the file is made in memory: half a kilobyte per run
         _replace(self.target, _parquet(table, _EPISODES_GROUP_ROWS))
         self.n_kept = self.n_runs
@@ -268,7 +278,7 @@ class ResultsWriter:
 
     def _write_metadata(self, more: Mapping[str, Any]) -> None:
         self._metadata |= more
-        self._metadata["runs"] = self.n_kept
+        self._metadata[self._unit] = self.n_kept
         # keys stay in their order: services and operations are numbered by it
         text = json.dumps(self._metadata, indent=2, allow_nan=False)
         _replace(_metadata_of(self.target), text.encode() + b"\n")

@@ -228,4 +228,4 @@ class _Arms:
         return sorted(behind)
 
     def _callee(self, site: int) -> int:
-        return self.scenario.service_names.index(self.scenario.call_of(site).to.partition(".")[0])
+        return self.scenario.service_names.index(self.scenario.callee_of(site).partition(".")[0])

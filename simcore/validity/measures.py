@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simcore.codes import Dist, Event, Purpose
-from simcore.model.scenario import CpuStep, Demand
+from simcore.model.scenario import CpuStep, Demand, Numbered, PublishStep, Scenario
 from simcore.samplers import draw
 from simcore.streams import child_index, keyed
 from simcore.validity.trace import Trace
@@ -299,6 +299,13 @@ def _roots(trace: Trace) -> dict[np.uint64, int]:
     return {row["span"]: int(row["aux"]) for row in offered if row["span"] in sent}
 
 
+def _repeats(scenario: Scenario, step: Numbered) -> int:
+    """Return how often an attempt of a call site, or a delivery of its message, may be made again."""
+    if isinstance(step.spec, PublishStep):
+        return scenario.topics[step.spec.publish.topic].redeliveries
+    return scenario.call_of(step.site).retries
+
+
 def _demands(trace: Trace) -> dict[str, float]:
     """Return service -> CPU demand of all its spans, found by walking the tree of keys from the roots."""
     scenario = trace.scenario
@@ -307,8 +314,8 @@ def _demands(trace: Trace) -> dict[str, float]:
     steps: dict[tuple[int, int], Demand] = {}
     for step in scenario.walk():
         if step.site >= 0:
-            call = scenario.call_of(step.site)
-            sites[step.operation].append((step.site, operations[call.to], call.retries))
+            callee = operations[scenario.callee_of(step.site)]
+            sites[step.operation].append((step.site, callee, _repeats(scenario, step)))
         elif isinstance(step.spec, CpuStep):
             steps[step.operation, step.step] = step.spec.cpu
     sent = set(trace.rows(Event.SENT)["span"])

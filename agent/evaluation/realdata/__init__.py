@@ -1,0 +1,1 @@
+"""Recorded incidents of real systems, brought into the shape that diagnosers see in the simulator."""

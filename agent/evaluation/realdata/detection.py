@@ -66,7 +66,7 @@ def machine_topology(series: Series) -> Topology:
     """Return a recorded machine as a system of one service; there is no SLO, and nobody calls anybody."""
     alone = np.zeros((1, 1), np.bool_)
     nan = float("nan")
-    return Topology((series.name,), alone, 0, np.zeros(1, np.bool_), nan, nan, series.step_s, nan)
+    return Topology((series.name,), alone, alone, alone, 0, np.zeros(1, np.bool_), nan, nan, series.step_s, nan)
 
 
 def recorded_detector(name: str) -> ScoringDetector:

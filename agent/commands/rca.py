@@ -1,0 +1,222 @@
+"""``mendsim rca``: how well diagnosers find the cause, in recorded incidents and in simulated ones."""
+
+__all__ = ["rca"]
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.commands.base import Command, Group, common_options, fault_options, option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.commands.setup import Mistakes
+    from agent.evaluation.rca import Verdict
+
+_HEADS = {"ac1": "AC@1", "ac3": "AC@3", "avg5": "Avg@5", "mrr": "MRR"}
+
+
+@click.group(cls=Group, short_help="Judge diagnosers on recorded and simulated incidents.")
+def rca() -> None:
+    """Root cause analysis: judge diagnosers on incidents of real systems, or on simulated ones."""
+
+
+@rca.command(cls=Command, short_help="On recorded incidents.")
+@option("--data", required=True, metavar="KIND:PATH", help="Recorded incidents: nezha, petshop or table, and a folder.")
+@option("--diagnoser", "diagnosers", metavar="NAMES", help="Joined by commas; else all of them.")
+@option("--cases", "per_case", is_flag=True, show_default=False, help="A line for each case too.")
+@option("--seed", type=click.IntRange(0), metavar="N", default=1, help="Of the bootstrap intervals.")
+@option("--out", metavar="FILE", help="A row per diagnoser and case: .csv or .parquet.")
+@option("--force", is_flag=True, show_default=False, help="Replace a file that is there already.")
+@option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
+def evaluate(**options: Any) -> None:
+    """Judge diagnosers on recorded incidents, with the time of the fault given.
+
+    AC@1, AC@3, Avg@5 and MRR are means over the cases, ties counted as random order; in brackets the 95 % bootstrap
+    interval of AC@1.
+    """
+    from agent.commands.setup import Mistakes
+    from agent.evaluation.realdata.sources import load_cases
+
+    mistakes = Mistakes()
+    names = _names(options["diagnosers"], mistakes)
+    target = _target(options["out"], options["force"], mistakes)
+    cases = []
+    with mistakes.collect():
+        cases = load_cases(options["data"])
+    mistakes.report()
+    from agent.evaluation.rca import evaluate as run
+    from agent.evaluation.rca import summarise
+
+    verdicts = run(cases, names)
+    rows = summarise(verdicts, seed=options["seed"])
+    if target is not None:
+        _write(verdicts, target)
+    if options["as_json"]:
+        found: dict[str, Any] = {"data": options["data"], "cases": len(cases), "summary": rows}
+        if options["per_case"]:
+            found["verdicts"] = [_plain(verdict) for verdict in verdicts]
+        click.echo(json.dumps(found, indent=2, allow_nan=False))
+        return
+    click.echo(f"{options['data']}: {len(cases)} cases, {len(cases[0].services)} services\n")
+    width = max(len(name) for name in names) + 2
+    click.echo(f"{'diagnoser':<{width}}" + "".join(f"{head:>8}" for head in _HEADS.values()) + "  AC@1 lies within")
+    for row in sorted(rows, key=lambda row: -float(row["ac1"])):
+        cells = "".join(f"{row[measure]:>8.2f}" for measure in _HEADS)
+        click.echo(f"{row['diagnoser']:<{width}}{cells}  [{row['ac1_low']:.2f}, {row['ac1_high']:.2f}]")
+    if options["per_case"]:
+        _show_cases(verdicts)
+
+
+@rca.command(cls=Command, short_help="On simulated incidents.")
+@common_options()
+@option("--episodes", type=click.IntRange(1), metavar="N", default=50, help="How many runs.")
+@option("--split", type=click.Choice(["train", "calibrate", "tune", "test"]), default="test", help="Where seeds lie.")
+@option("--round-size", type=click.IntRange(1), metavar="N", default=50, help="Runs in one batch.")
+@option("--detector", metavar="NAME", help="When something is wrong; else the default detector.")
+@option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs it learns from.")
+@option("--diagnoser", "diagnosers", metavar="NAMES", help="Joined by commas; else all of them.")
+@option(
+    "--diagnoser-in", metavar="FILE", help="Learned state of one of them (JSON), as mendsim train diagnoser writes."
+)
+@fault_options()
+@option(
+    "--truth",
+    type=click.Choice(["injected", "trigger", "sustaining"]),
+    default="injected",
+    help="Held against: where the fault was put, or a cause found by ablation.",
+)
+@option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
+def simulate(**options: Any) -> None:
+    """Judge diagnosers on simulated incidents, all on the same runs: AC@1 by fault, and what they cost.
+
+    Nobody acts. Judged is the diagnosis in force 6 steps after the alarm; cost is CPU time as a share of that of the
+    simulation with its detector.
+    """
+    from agent.commands.setup import Mistakes, build_study
+
+    mistakes = Mistakes()
+    names = _names(options["diagnosers"], mistakes)
+    unused = {"diagnoser": None, "policy": None, "no_agent": False, "shadow": True}
+    study = build_study(options | unused, mistakes)
+    states: dict[str, dict[str, Any]] = {}
+    with mistakes.collect():
+        states = _learned(options["diagnoser_in"], names)
+    mistakes.report()
+    assert study is not None
+    from agent.commands.progress import Compiling, Progress
+    from agent.evaluation.panel import by_fault, consult
+
+    quiet = options["quiet"]
+    with Compiling(quiet=quiet), Progress(study.episodes, quiet=quiet) as progress:
+        outcome = consult(
+            study,
+            names,
+            engine=options["engine"],
+            threads=options["threads"],
+            states=states,
+            truth=options["truth"],
+            on_progress=progress.show,
+        )
+    table = by_fault(outcome.episodes)
+    cost = {name: outcome.cpu_s[name] / max(outcome.simulation_cpu_s, 1e-9) for name in names}
+    if options["as_json"]:
+        facts = {"scenario": study.scenario.name, "scenario_hash": study.scenario.digest, "seed": study.seed}
+        facts["truth"] = options["truth"]
+        found = {"ac1": table.to_dicts(), "cost": cost, "episodes": study.episodes, "split": study.split}
+        click.echo(json.dumps(facts | found, indent=2, allow_nan=False))
+        return
+    click.echo(f"{study.scenario.name}: {study.episodes} runs, seed {study.seed}, split {study.split}; AC@1 by fault\n")
+    if not table.height:
+        click.echo("no run has a fault that raised an alarm or broke the SLO")
+        return
+    width = max(len(fault) for fault in table["fault"]) + 2
+    column = max(len(name) for name in names) + 2
+    click.echo(f"{'':<{width}}{'runs':>6}" + "".join(f"{name:>{column}}" for name in names))
+    for row in table.iter_rows(named=True):
+        cells = "".join(f"{row[name]:>{column}.2f}" for name in names)
+        click.echo(f"{row['fault']:<{width}}{row['runs']:>6}{cells}")
+    click.echo(f"{'cost':<{width}}{'':>6}" + "".join(f"{cost[name]:>{column}.1%}" for name in names))
+
+
+def _names(given: str | None, mistakes: "Mistakes") -> list[str]:
+    from agent.registry import DIAGNOSERS
+    from simcore.errors import suggest
+
+    names = list(DIAGNOSERS) if given is None else [name.strip() for name in given.split(",")]
+    for name in names:
+        if name not in DIAGNOSERS:
+            known = ", ".join(DIAGNOSERS)
+            mistakes.lines.append(f"--diagnoser must be one of {known}, got '{name}'{suggest(name, DIAGNOSERS)}")
+    if len(set(names)) < len(names):
+        mistakes.lines.append(f"--diagnoser names something twice: {', '.join(names)}")
+    return names
+
+
+def _learned(path: str | None, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return diagnoser -> learned state, checked; empty without a file."""
+    from agent.evaluation.realdata.reading import read_json
+    from agent.registry import make_diagnoser
+    from simcore.errors import InputError
+
+    if path is None:
+        return {}
+    state = read_json(Path(path))
+    name = state.get("name") if isinstance(state, dict) else None
+    if name not in names:
+        raise InputError(f"--diagnoser-in: {path} must hold the state of one of {', '.join(names)}, got {name!r}")
+    load = getattr(make_diagnoser(name), "load", None)
+    if load is None:
+        raise InputError(f"--diagnoser-in: {name} does not learn, {path} cannot be its state")
+    load(state)
+    return {name: state}
+
+
+def _target(out: str | None, force: bool, mistakes: "Mistakes") -> Path | None:
+    if out is None:
+        return None
+    path = Path(out)
+    if path.suffix not in (".csv", ".parquet"):
+        mistakes.lines.append(f"--out must end in .csv or .parquet, got {out}")
+    elif not path.resolve().parent.is_dir():
+        mistakes.lines.append(f"--out: there is no folder {path.resolve().parent}")
+    elif path.exists() and not force:
+        mistakes.lines.append(f"--out: {out} exists; use --force to replace it")
+    return path
+
+
+def _plain(verdict: "Verdict") -> dict[str, Any]:
+    import dataclasses
+
+    return dataclasses.asdict(verdict)
+
+
+def _write(verdicts: "Sequence[Verdict]", target: Path) -> None:
+    import polars as pl
+
+    from simcore.errors import ResultsError
+
+    table = pl.DataFrame([_plain(verdict) for verdict in verdicts])
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        if target.suffix == ".csv":
+            table.write_csv(temporary)
+        else:
+            table.write_parquet(temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise ResultsError(f"cannot write {target}: {error.strerror}") from error
+
+
+def _show_cases(verdicts: "Sequence[Verdict]") -> None:
+    width = max(len(verdict.case) for verdict in verdicts) + 2
+    for name in dict.fromkeys(verdict.diagnoser for verdict in verdicts):
+        click.echo(f"\n{name}")
+        for verdict in verdicts:
+            if verdict.diagnoser == name:
+                right = "right" if verdict.ac1 == 1 else f"AC@1 {verdict.ac1:.2f}, Avg@5 {verdict.avg5:.2f}"
+                click.echo(f"  {verdict.case:<{width}}{verdict.truth}: {right}; {verdict.why}")

@@ -1,0 +1,186 @@
+"""Pictures of comparisons and runs, in colours that do not depend on telling red from green (Okabe and Ito 2008)."""
+
+__all__ = ["COLOURS", "canvas", "check_target", "draw_comparison", "draw_explanation", "save"]
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from agent.evaluation.compare import PRIMARY, Comparison
+from simcore.env import Episodes
+from simcore.errors import InputError, ResultsError
+from simcore.windows import Metric
+
+if TYPE_CHECKING:
+    from agent.evaluation.explanation import Explanation
+
+#: Told apart by everybody; by line style too where there are more policies than colours.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_LINES = ("-", "--", ":")
+
+
+def check_target(path: str) -> None:
+    """Check that a picture can be drawn into a file of this name.
+
+    Raises
+    ------
+    InputError
+        If the name does not end in .png or .svg, its folder is missing, or matplotlib is not there.
+    """
+    target = Path(path)
+    mistakes = []
+    if target.suffix.lower() not in (".png", ".svg"):
+        mistakes.append(f"a picture's name must end in .png or .svg, got {path}")
+    if not target.resolve().parent.is_dir():
+        mistakes.append(f"there is no folder {target.resolve().parent}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        mistakes.append("pictures need matplotlib: install the extra 'pictures'")
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+
+
+def canvas(rows: int, columns: int, *, size: tuple[float, float]) -> Any:
+    """Return a figure and its (rows, columns) axes, drawn without a screen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    style = {
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "0.92",
+        "legend.frameon": False,
+        "font.size": 9,
+    }
+    with matplotlib.rc_context(style):
+        return pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+
+
+def save(figure: Any, path: str) -> None:
+    """Write a figure and forget it.
+
+    Raises
+    ------
+    ResultsError
+        If the file cannot be written.
+    """
+    from matplotlib import pyplot
+
+    try:
+        figure.savefig(path, dpi=130)
+    except OSError as error:
+        raise ResultsError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        pyplot.close(figure)
+
+
+def draw_comparison(runs: Comparison, compared: pl.DataFrame, title: str) -> Any:
+    """Return a figure: curves of not having recovered yet, and paired differences of the primary measure.
+
+    Parameters
+    ----------
+    runs, compared
+        The runs lined up, and what ``compare`` gave for them.
+    title
+        What was compared.
+    """
+    figure, axes = canvas(1, 2, size=(9.5, 4.2))
+    figure.suptitle(title, fontsize=10)
+    _survival(axes[0][0], runs)
+    _forest(axes[0][1], runs, compared)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, max(1, len(labels))), fontsize=8)
+    return figure
+
+
+def _look(runs: Comparison, policy: str) -> dict[str, Any]:
+    number = runs.policies.index(policy)
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": _LINES[number // len(COLOURS) % len(_LINES)]}
+
+
+def _survival(panel: Any, runs: Comparison) -> None:
+    panel.set(xlabel="time since the onset, s", ylabel="share not recovered yet", ylim=(0.0, 1.02))
+    panel.set_title(f"time to mitigation, {int((runs.at_risk & runs.faulty).sum())} runs at risk", fontsize=9)
+    if not (runs.at_risk & runs.faulty).any():
+        return
+    for policy in runs.policies:
+        curve, look = runs.survival(policy), _look(runs, policy)
+        times = np.concatenate([[0.0], curve.times, [runs.until_s]])
+        share, low, high = (
+            np.concatenate([[1.0], of, of[-1:] if of.size else [1.0]]) for of in (curve.share, curve.low, curve.high)
+        )
+        panel.step(times, share, where="post", label=policy, linewidth=1.5, **look)
+        panel.fill_between(times, low, high, step="post", color=look["color"], alpha=0.13, linewidth=0)
+    panel.set_xlim(0.0, runs.until_s)
+
+
+def _forest(panel: Any, runs: Comparison, compared: pl.DataFrame) -> None:
+    rows = [row for row in compared.filter(pl.col("measure") == PRIMARY).iter_rows(named=True) if row["p"] is not None]
+    panel.axvline(0.0, color="0.4", linewidth=0.8)
+    for at, row in enumerate(rows):
+        look = _look(runs, row["policy"])
+        panel.plot([row["difference_low"], row["difference_high"]], [at, at], linewidth=1.8, **look)
+        panel.plot(row["difference"], at, "o", color=look["color"], markersize=5)
+        panel.annotate(row["verdict"], (row["difference"], at), xytext=(0, 7), textcoords="offset points",
+                       ha="center", fontsize=7, color="0.3")  # fmt: skip
+    panel.set_yticks(range(len(rows)), [row["policy"] for row in rows])
+    panel.set_ylim(len(rows) - 0.4, -0.8)
+    panel.grid(axis="y", visible=False)
+    against = compared["against"][0]
+    panel.set_xlabel(f"{PRIMARY.replace('_', ' ')} less that of {against}, 95 % interval\n(to the left is better)")
+    panel.set_title(f"primary measure, {runs.runs} runs", fontsize=9)
+
+
+def draw_explanation(told: "Explanation") -> Any:
+    """Return a figure of a run beside its twins: bad requests, p95, and the error budget spent so far."""
+    played = told.played.episodes
+    step_s, slo = played.scenario.timing.step_s, played.scenario.slo
+    lines: list[tuple[str, Episodes, dict[str, Any]]] = [
+        ("without the fault", told.clear, {"color": COLOURS[3], "linestyle": ":"}),
+        ("nobody acts", told.noop, {"color": COLOURS[2], "linestyle": "--"}),
+    ]
+    if told.best is not None and told.best.best != told.best.taken:
+        lines.append((f"best: {told.best.best}", told.best.episodes, {"color": COLOURS[4], "linestyle": "-."}))
+    lines.append((f"as it was ({told.played.row['policy'] or 'no agent'})", played, {"color": COLOURS[1]}))
+    figure, axes = canvas(3, 1, size=(9.0, 7.0))
+    time_s = (np.arange(played.n_steps) + 1) * step_s
+    for name, episodes, look in lines:
+        bad, offered = episodes.bad[0], episodes.offered[0]
+        spent = np.cumsum(bad) / np.maximum((1.0 - slo.objective) * offered.sum(), 1e-9)
+        share = bad / np.maximum(offered, 1)
+        p95_s = episodes.metrics[0, :, -1, Metric.P95_S]
+        for panel, values in zip(axes[:, 0], (np.minimum(share, 1.5), p95_s, spent), strict=True):
+            panel.plot(time_s, values, label=name, linewidth=1.4, **look)
+    for panel, what in zip(axes[:, 0], ("bad / offered", "p95 at the client, s", "error budget spent"), strict=True):
+        panel.set(ylabel=what, xlim=(0, played.n_steps * step_s))
+        panel.set_ylim(bottom=0.0)
+    axes[0][0].axhline(slo.bad_frac, color="0.4", linewidth=0.8)
+    axes[1][0].axhline(slo.p95_s, color="0.4", linewidth=0.8)
+    axes[2][0].set_xlabel("time, s")
+    _mark(axes[:, 0], told)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    return figure
+
+
+def _mark(panels: Any, told: "Explanation") -> None:
+    """Draw when the fault began, the alarm came, and actions were taken."""
+    row, episodes = told.played.row, told.played.episodes
+    step_s = episodes.scenario.timing.step_s
+    marks = [("fault", row["fault_onset_s"], "0.6"), ("alarm", row["t_alarm_s"], COLOURS[5])]
+    marks += [(episodes.actions.names[r.action], r.step * step_s, COLOURS[1]) for r in episodes.records]
+    top = panels[0]
+    for number, (text, time_s, colour) in enumerate(marks):
+        if time_s is None:
+            continue
+        for panel in panels:
+            panel.axvline(time_s, color=colour, linewidth=0.9, alpha=0.8)
+        top.annotate(text, (time_s, 1.0), xycoords=("data", "axes fraction"), xytext=(2, 4 + 9 * (number % 3)),
+                     textcoords="offset points", fontsize=7, color="0.25")  # fmt: skip
