@@ -24,6 +24,7 @@ class BurnRateDetector(ScoringDetector):
     """
 
     name: ClassVar[str] = "burn_rate"
+    PER_RUN = (*ScoringDetector.PER_RUN, "_ring", "_sums", "_taken")
     #: (steps of the long window, of the short one, burn rate that pages)
     WINDOWS: ClassVar[tuple[tuple[int, int, float], ...]] = ((12, 1, 14.4), (72, 6, 6.0))
 
@@ -34,21 +35,21 @@ class BurnRateDetector(ScoringDetector):
     def _begin(self, topology: Topology, keys: Keys) -> None:
         longest = max(long for long, _, _ in self.WINDOWS)
         shape = (keys.size, topology.n_services)
-        self._ring = np.zeros((longest, *shape))
-        self._sums = np.zeros((len(self.WINDOWS), 2, *shape))
+        self._ring = np.zeros((keys.size, longest, topology.n_services))
+        self._sums = [[np.zeros(shape), np.zeros(shape)] for _ in self.WINDOWS]
         self._taken = np.zeros(keys.size, np.int64)
 
     def _score(self, metrics: Floats, fresh: Bools) -> Floats:
         bad = self.view.bad(metrics)
         runs = np.flatnonzero(fresh)
         value = np.where(np.isnan(bad[runs]), 0.0, bad[runs])
-        longest, at = self._ring.shape[0], self._taken[runs]
+        longest, at = self._ring.shape[1], self._taken[runs]
         worst = np.zeros(bad.shape)
         for pair, (long, short, page) in zip(self._sums, self.WINDOWS, strict=True):
             for sums, steps in zip(pair, (long, short), strict=True):
-                gone = self._ring[(at - steps) % longest, runs]
+                gone = self._ring[runs, (at - steps) % longest]
                 sums[runs] = np.maximum(0.0, sums[runs] + value - gone)
             worst = np.maximum(worst, np.minimum(pair[0] / long, pair[1] / short) / page)
-        self._ring[at % longest, runs] = value
+        self._ring[runs, at % longest] = value
         self._taken[runs] += 1
         return np.where(np.isnan(bad), np.nan, worst)

@@ -32,6 +32,7 @@ class EwmaDetector(StagedDetector):
     """
 
     name: ClassVar[str] = "ewma"
+    PER_RUN = (*StagedDetector.PER_RUN, "_average")
     #: Weight of a new value.
     WEIGHT: ClassVar[float] = 0.2
 
@@ -54,18 +55,19 @@ class CusumDetector(StagedDetector):
     """
 
     name: ClassVar[str] = "cusum"
+    PER_RUN = (*StagedDetector.PER_RUN, "_sums")
     #: Shift that is not summed up, standard deviations: half of the smallest one of interest.
     SLACK: ClassVar[float] = 0.5
     #: Largest sum.
     CEILING: ClassVar[float] = 20.0 * CLIP
 
     def _begin(self, topology: Topology, keys: Keys) -> None:
-        self._sums = np.zeros((2, keys.size, *self._mean.shape))
+        self._sums = [np.zeros((keys.size, *self._mean.shape)) for _ in range(2)]
 
     def _trace(self, z: Floats, seen: Bools) -> Floats:
         for sums, shift in zip(self._sums, (z, -z), strict=True):
             np.copyto(sums, np.clip(sums + shift - self.SLACK, 0.0, self.CEILING), where=seen[..., None])
-        return np.concatenate(list(self._sums), -1)
+        return np.concatenate(self._sums, -1)
 
     def _rate(self, y: Floats) -> Floats:
         score: Floats = y.max(-1)

@@ -94,6 +94,7 @@ class EnsembleDetector(_RatedDetector):
     """
 
     name: ClassVar[str] = "ensemble"
+    PER_RUN = (*_RatedDetector.PER_RUN, "_recent", "_memory")
     SHORT: ClassVar[int] = 3
     MEMORY: ClassVar[float] = 0.01
     #: Quantile of the healthy scores at which a step's share in the memory ends.

@@ -160,13 +160,13 @@ class IsolationForestDetector(ScoringDetector):
     def fork(self, rows: npt.NDArray[np.int64]) -> "IsolationForestDetector":
         """Return a detector that goes on with some runs; see ``agent.forking``."""
         twin = copy.copy(self)
-        names = ["_alarms", "_x", "_known"] + (["_samples", "_taken", "_keys"] if self.mode == "own" else [])
+        names = [*self.PER_RUN] + (["_samples", "_taken", "_keys"] if self.mode == "own" else [])
         for name in names:
             setattr(twin, name, getattr(self, name)[rows])
         if self.mode == "pooled":
             twin._which = self._which[rows]
             return twin
-        n_runs, n_services = self._known.shape
+        n_runs, n_services = self._which.shape
         forest = self._live
         nodes = forest.nodes.reshape(n_runs, -1)[rows].reshape(-1)
         base = np.arange(rows.size * n_services, dtype=np.int64) * (nodes.size // max(1, rows.size * n_services))

@@ -127,11 +127,12 @@ class TimescaleDetector(StagedDetector):
     So a value that is normal at another hour is strange if it came about suddenly, and one that lasts stays strange.
     """
 
+    PER_RUN = (*StagedDetector.PER_RUN, "_averages")
     #: Steps of the averages (weight 1 / steps of a new value).
     SCALES: ClassVar[tuple[float, ...]] = (5.0, 30.0)
 
     def _begin(self, topology: Topology, keys: Keys) -> None:
-        self._averages = np.full((len(self.SCALES), keys.size, *self._mean.shape), np.nan)
+        self._averages = [np.full((keys.size, *self._mean.shape), np.nan) for _ in self.SCALES]
 
     def _trace(self, z: Floats, seen: Bools) -> Floats:
         parts = [z]
