@@ -36,7 +36,7 @@ class BurnRateDetector(ScoringDetector):
         longest = max(long for long, _, _ in self.WINDOWS)
         shape = (keys.size, topology.n_services)
         self._ring = np.zeros((keys.size, longest, topology.n_services))
-        self._sums = [[np.zeros(shape), np.zeros(shape)] for _ in self.WINDOWS]
+        self._sums = [[np.zeros(shape), np.zeros(shape)] for _ in self.WINDOWS]  # of the long window, of the short
         self._taken = np.zeros(keys.size, np.int64)
 
     def _score(self, metrics: Floats, fresh: Bools) -> Floats:

@@ -160,8 +160,7 @@ class IsolationForestDetector(ScoringDetector):
     def fork(self, rows: npt.NDArray[np.int64]) -> "IsolationForestDetector":
         """Return a detector that goes on with some runs; see ``agent.forking``."""
         twin = copy.copy(self)
-        names = [*self.PER_RUN] + (["_samples", "_taken", "_keys"] if self.mode == "own" else [])
-        for name in names:
+        for name in (*self.PER_RUN, *(("_samples", "_taken", "_keys") if self.mode == "own" else ())):
             setattr(twin, name, getattr(self, name)[rows])
         if self.mode == "pooled":
             twin._which = self._which[rows]
