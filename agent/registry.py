@@ -48,6 +48,7 @@ DETECTORS: dict[str, Entry] = {
 
 DIAGNOSERS: dict[str, Entry] = {
     "baro": Entry("agent.diagnosers.deviations", "Baro", "farthest scrape from the median, in quartile distances"),
+    "bayes": Entry("agent.diagnosers.bayes", "Bayes", "the posterior of service and fault, learned from incidents"),
     "causal_rank": Entry(
         "agent.diagnosers.causal_rank", "CausalRank", "anomaly, correlation with the symptoms, call graph (default)"
     ),

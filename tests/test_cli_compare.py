@@ -3,10 +3,14 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import polars as pl
 import pytest
 
+from agent.evaluation.contest import learns, needs_state
+from agent.policies.noop import NoopPolicy
+from agent.registry import POLICIES, Entry
 from simcore.telemetry.writers import read_metadata, read_table
 from tests.conftest import Invoke
 
@@ -71,6 +75,35 @@ def test_every_mistake_of_a_comparison_is_told_at_once(tmp_path: Path, invoke: I
     missing = invoke("compare", "--policies", "bandit", "--policy-in", tmp_path / "none.json")
     assert missing.code == 2
     assert "--policy-in: cannot read" in missing.err
+
+
+def test_policies_are_tested_on_faults_that_they_never_met(tiny: str, invoke: Invoke) -> None:
+    result = invoke("compare", "--scenario", tiny, *SMALL, "--against", "bandit", "--unseen", "--no-replays", "--json")
+    assert result.code == 0, result.err
+    rows = {row["policy"]: row for row in json.loads(result.out)["measures"] if row["measure"] == "error_budget_spent"}
+    assert rows["bandit, unseen"]["trainings"] == 2
+    assert rows["bandit, unseen"]["against"] == "bandit"
+    refused = invoke("compare", "--scenario", tiny, "--policies", "playbook", "--unseen", "--fault", "latency_spike@db")
+    assert refused.code == 2
+    assert "--fault sets the faults" in refused.err
+    assert "needs a policy that is trained here" in refused.err
+
+
+class Taught(NoopPolicy):
+    """A policy that playing teaches nothing."""
+
+    name: ClassVar[str] = "taught"
+    from_forks: ClassVar[bool] = True
+
+
+def test_a_policy_that_learns_from_forks_must_bring_its_state(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(POLICIES, "taught", Entry(__name__, "Taught", "for this test"))
+    assert needs_state("taught")
+    assert not learns("taught")
+    for command, option in (("compare", "--policies"), ("isolate", "--policy"), ("ope", "--policies")):
+        result = invoke(command, option, "taught")
+        assert result.code == 2
+        assert "policy taught learns from forks: train it" in result.err
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs the extra 'pictures'")

@@ -14,6 +14,7 @@ from agent.evaluation.durability import durable, struck_again
 from agent.evaluation.report import by_fault, controls, report
 from agent.evaluation.study import Study, noop_twins
 from agent.evaluation.training import trained_detector
+from agent.evaluation.unseen import train_unseen, unseen_contestants, unseen_types
 from agent.loop import Agent
 from agent.policies.base import FixedPolicy, pick
 from agent.registry import POLICIES, make_diagnoser, make_policy
@@ -263,8 +264,8 @@ class ScaleUp(FixedPolicy):
 @pytest.fixture(scope="module")
 def study(scenario: Scenario) -> Study:
     return Study(
-        scenario, seed=5, episodes=12, round_size=6, detector="threshold", diagnoser="causal_rank",
-        policies=("noop", "playbook"), frozen=True, twins=True,
+        scenario, seed=5, episodes=24, round_size=6, detector="threshold", diagnoser="causal_rank",
+        policies=("noop", "playbook", "expert"), frozen=True, twins=True,
     )  # fmt: skip
 
 
@@ -279,7 +280,7 @@ def contest(study: Study) -> pl.DataFrame:
 
 
 def test_who_shuts_traffic_off_or_scales_to_the_limit_loses(contest: pl.DataFrame) -> None:
-    found = compare(Comparison(contest, seed=1), against="playbook")
+    found = compare(Comparison(contest, seed=1), against="expert")
     assert row_of(found, "shut_off")["verdict"] == "worse"
     assert row_of(found, "scale_up")["verdict"] == "worse"
     assert row_of(compare(Comparison(contest, seed=1)), "shut_off")["verdict"] == "worse"
@@ -300,7 +301,7 @@ def test_a_contest_does_not_depend_on_the_size_of_its_rounds(contest: pl.DataFra
     detector = trained_detector("threshold", study.scenario, seed=0)
     again = hold(replace(study, round_size=12), contestants(study, detector, {})).episodes
     of = contest.filter(pl.col("policy").is_in(["noop", "playbook"])).drop("round").sort("policy", "run")
-    assert again.drop("round").sort("policy", "run").equals(of)
+    assert again.filter(pl.col("policy") != "expert").drop("round").sort("policy", "run").equals(of)
 
 
 def test_trainings_are_on_runs_of_their_own_and_give_states_of_their_own(study: Study) -> None:
@@ -325,3 +326,31 @@ def test_which_policies_learn_is_known() -> None:
     assert not learns("playbook")
     assert all(isinstance(learns(name), bool) for name in POLICIES)
     assert make_policy("noop").state()["name"] == "noop"
+
+
+def test_whoever_decides_in_a_run_has_never_met_its_fault(study: Study) -> None:
+    detector = trained_detector("threshold", study.scenario, seed=0)
+    plan = Plan(trainings=2, train_episodes=6)
+    assert unseen_types(study.scenario) == ("error_burst", "latency_spike")
+    told: list[float] = []
+    states = train_unseen(study, "bandit", plan, detector, on_progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 2 * 2 * 6
+    assert [sorted(of) for of in states] == [["error_burst", "latency_spike"]] * 2
+    assert states[0]["error_burst"] != states[0]["latency_spike"]
+    whole = hold(replace(study, episodes=8), unseen_contestants(study, "bandit", detector, states), replays=False)
+    table = whole.episodes
+    assert table["policy"].unique().to_list() == ["bandit, unseen"]
+    assert sorted(set(table["training"].to_list())) == [0, 1]
+    # run by run it is the policy that lacks the run's type of fault, and no other
+    for type_ in ("error_burst", "latency_spike"):
+        mine = [of[type_] for of in states]
+        alone = hold(
+            replace(study, episodes=8, policies=("bandit",)),
+            contestants(replace(study, policies=("bandit",)), detector, {"bandit": mine}),
+            replays=False,
+        ).episodes
+        of_type = pl.col("fault_type") == type_
+        columns = ["training", "run", "bad", "actions", "j"]
+        assert table.filter(of_type).height > 0
+        assert table.filter(of_type).select(columns).equals(alone.filter(of_type).select(columns))

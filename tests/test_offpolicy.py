@@ -144,17 +144,17 @@ def test_a_cautious_policy_decides_alone_only_when_it_is_sure() -> None:
         slow(metrics, run, DB, 35)
     situation = ask(metrics, 45, DB)
     unsure = replace(situation, diagnosis=replace(situation.diagnosis, confidence=np.array([0.1, 0.4, 0.6, 0.9])))
-    inner, policy = make_policy("playbook"), Cautious(make_policy("playbook"), 0.5)
-    for one in (inner, policy):
-        one.start(TOPOLOGY, actions())
-    found = policy.decide(unsure)
-    assert found.action[:2].tolist() == [0, 0]  # nobody to call in this scenario
-    np.testing.assert_array_equal(found.action[2:], inner.decide(unsure).action[2:])
-    assert (policy.decisions, policy.covered) == (4, 2)
-    assert "not decided alone" in found.explain(0)
-    table = replace(actions(), code=np.where(np.arange(len(actions())) == 2, ActionCode.ESCALATE, actions().code))
-    policy.start(TOPOLOGY, table)
-    assert policy.decide(unsure).action[:2].tolist() == [2, 2]
+    human = actions().names.index("escalate")
+    nobody = replace(actions(), code=np.where(actions().code == ActionCode.ESCALATE, ActionCode.NOOP, actions().code))
+    for table, instead in ((actions(), human), (nobody, 0)):
+        inner, policy = make_policy("playbook"), Cautious(make_policy("playbook"), 0.5)
+        inner.start(TOPOLOGY, table)
+        policy.start(TOPOLOGY, table)
+        found = policy.decide(unsure)
+        assert found.action[:2].tolist() == [instead, instead]
+        np.testing.assert_array_equal(found.action[2:], inner.decide(unsure).action[2:])
+        assert (policy.decisions, policy.covered) == (4, 2)
+        assert "not decided alone" in found.explain(0)
 
 
 # --- against the simulator

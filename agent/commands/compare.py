@@ -25,6 +25,7 @@ _POLICIES = "noop,random,threshold_rules,playbook,bandit"
 @option("--policies", metavar="A,B", default=_POLICIES, help="Who takes part; noop always does.")
 @option("--against", metavar="NAME", default="noop", help="Who the others are compared with.")
 @option("--margin", type=click.FloatRange(0.0, 1.0), metavar="X", default=0.01, help="Harmed: J so far below noop's.")
+@option("--unseen", is_flag=True, show_default=False, help="Train without each type of fault too; test on it.")
 @option("--no-replays", is_flag=True, show_default=False, help="Leave out whether recovery is durable; saves time.")
 @option("--out", metavar="FILE|FOLDER", help="Results: .csv or .parquet (a row per run), or a folder with all tables.")
 @option("--png", metavar="FILE", help="Curves of recovery, and differences with intervals (.png or .svg).")
@@ -80,10 +81,25 @@ def _study(options: dict[str, Any], mistakes: Any) -> "tuple[Study | None, dict[
     parts = {"policy": ",".join(names), "no_agent": False, "shadow": False, "freeze": True, "twins": True}
     study = build_study(options | parts, mistakes, policy_option="--policies")
     states = {} if study is None else states_of(options["policy_in"], study.policies, mistakes)
+    if options["unseen"] and study is not None:
+        _check_unseen(study, states, mistakes)
     if options["png"] is not None:
         with mistakes.collect():
             check_target(options["png"])
     return study, states
+
+
+def _check_unseen(study: "Study", states: dict[str, list[dict[str, Any]]], mistakes: Any) -> None:
+    """Note why no type of fault can be left out."""
+    from agent.evaluation.contest import learns
+    from agent.evaluation.unseen import unseen_types
+
+    if study.faults is not None:
+        mistakes.lines.append("--unseen leaves types of fault out of the mix, but --fault sets the faults")
+    elif not unseen_types(study.scenario):
+        mistakes.lines.append(f"--unseen needs two types of fault in the mix of scenario {study.scenario.name}")
+    if not any(learns(name) and name not in states for name in study.policies):
+        mistakes.lines.append("--unseen needs a policy that is trained here; none of those named is")
 
 
 def _played(
@@ -96,11 +112,16 @@ def _played(
     """Train who learns, then let everybody play; return what came out, and the detector's state."""
     from agent.commands.training import with_trainings
     from agent.evaluation.contest import contestants, hold
+    from agent.evaluation.unseen import unseen_contestants
 
-    with with_trainings(study, plan, states, options) as (detector, tell):
+    unseen: dict[str, list[dict[str, Any]]] | None = {} if options["unseen"] else None
+    with with_trainings(study, plan, states, options, unseen=unseen) as (detector, tell):
+        players = contestants(study, detector, states)
+        for name, given in (unseen or {}).items():
+            players += unseen_contestants(study, name, detector, given)
         outcome = hold(
-            study, contestants(study, detector, states), replays=plan.replays, engine=options["engine"],
-            threads=options["threads"], writer=writer, on_progress=tell,
+            study, players, replays=plan.replays, engine=options["engine"], threads=options["threads"], writer=writer,
+            on_progress=tell,
         )  # fmt: skip
     return outcome, detector.state()
 

@@ -159,6 +159,11 @@ def states_of(paths: tuple[str, ...], policies: tuple[str, ...], mistakes: Mista
         with mistakes.collect():
             for name, state in learned_states(path, policies).items():
                 found.setdefault(name, []).append(state)
+    from agent.evaluation.contest import needs_state
+
+    for name in policies:
+        if needs_state(name) and name not in found and not mistakes.lines:
+            mistakes.lines.append(f"policy {name} learns from forks: train it (mendsim train policy), give --policy-in")
     return found
 
 

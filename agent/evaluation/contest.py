@@ -1,6 +1,6 @@
 """Plays several agents, frozen, on the same runs: the noop twin first, then everybody, then the trigger once more."""
 
-__all__ = ["Contestant", "Plan", "contestants", "hold", "learns", "train"]
+__all__ = ["Contestant", "Plan", "contestants", "frozen", "hold", "learns", "needs_state", "train"]
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -46,8 +46,13 @@ class Contestant:
 
 
 def learns(name: str) -> bool:
-    """Return whether a registered policy changes with experience."""
-    return not isinstance(make_policy(name), FixedPolicy)
+    """Return whether a registered policy changes by playing."""
+    return not isinstance(make_policy(name), FixedPolicy) and not needs_state(name)
+
+
+def needs_state(name: str) -> bool:
+    """Return whether a registered policy is of no use without a state, which playing does not give it."""
+    return bool(getattr(make_policy(name), "from_forks", False))
 
 
 def train(
@@ -102,14 +107,15 @@ def contestants(study: Study, detector: Detector, states: dict[str, list[dict[st
     for name in study.policies:
         given: Sequence[dict[str, Any] | None] = states.get(name) or (None,)
         for number, state in enumerate(given):
-            policy = _frozen(name, state)
+            policy = frozen(name, state)
             agent = Agent(detector, make_diagnoser(study.diagnoser), policy)
             training = None if state is None else number
             found.append(Contestant(name, agent, study.detector, study.diagnoser, training, policy.state()))
     return found
 
 
-def _frozen(name: str, state: dict[str, Any] | None) -> Policy:
+def frozen(name: str, state: dict[str, Any] | None) -> Policy:
+    """Return a registered policy that neither explores nor learns, with what it learned if that is given."""
     policy = make_policy(name)
     if state is not None:
         policy.load(state)

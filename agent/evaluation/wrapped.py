@@ -52,8 +52,7 @@ class _Wrapped:
         self.inner.start(topology, actions)
 
     def merge(self, decisions: Sequence[Decision]) -> None:
-        """Let the policy inside learn."""
-        self.inner.merge(decisions)
+        """Learn nothing: what was chosen instead is no experience of the policy inside."""
 
     def freeze(self) -> None:
         """Let the policy inside stop exploring."""

@@ -173,6 +173,7 @@ class LearnedPolicy:
     """Takes the action whose predicted gain over waiting is largest, if it is above the threshold."""
 
     name: ClassVar[str] = "learned"
+    from_forks: ClassVar[bool] = True  #: without its state it knows nothing, and playing teaches it nothing
 
     def __init__(self, *, threshold: float = 0.0, margin: float = 0.0) -> None:
         """Start untaught: it waits until a state is loaded.
