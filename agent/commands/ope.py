@@ -98,8 +98,8 @@ def _tell(study: "Study", logs: "dict[str, Log]", options: dict[str, Any]) -> No
     cells = [
         [
             row["policy"], row["estimator"], str(row["runs"]), cell(row["ess"], 1), cell(row["weight"], 2),
-            cell(row["truth"], 3), cell(row["estimate"], 3), cell_between(row["low"], row["high"], 3), cell(row["error"], 3),
-            "yes" if row["covered"] else "no",
+            cell(row["truth"], 3), cell(row["estimate"], 3), cell_between(row["low"], row["high"], 3),
+            cell(row["error"], 3), "yes" if row["covered"] else "no",
         ]
         for row in rows
     ]  # fmt: skip
