@@ -23,6 +23,7 @@ from agent.commands.ope import ope
 from agent.commands.rca import rca
 from agent.commands.run import run
 from agent.commands.scenario import scenario
+from agent.commands.train import train
 from agent.commands.validate import validate
 from simcore import __version__
 from simcore.errors import InputError, SimError
@@ -41,9 +42,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, evaluate, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, scenario, faults,
-    actions,
-    validate,
+    run, evaluate, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, scenario,
+    faults, actions, validate,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -40,7 +40,7 @@ AMPLIFICATION_BANDS = (1.05, 1.5)
 #: What the target of a decision looks like, most telling first (``agent.policies.signature``).
 PATTERNS = (
     "cold", "poison", "hot", "spared", "change", "skew", "short", "flapping", "memory", "storm", "overload", "cpu",
-    "pool", "cut", "errors", "latency", "surge", "nothing",
+    "stuck", "backlog", "pool", "cut", "errors", "latency", "surge", "nothing",
 )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ DETECTORS: dict[str, Entry] = {
 
 DIAGNOSERS: dict[str, Entry] = {
     "baro": Entry("agent.diagnosers.deviations", "Baro", "farthest scrape from the median, in quartile distances"),
+    "bayes": Entry("agent.diagnosers.bayes", "Bayes", "the posterior of service and fault, learned from incidents"),
     "causal_rank": Entry(
         "agent.diagnosers.causal_rank", "CausalRank", "anomaly, correlation with the symptoms, call graph (default)"
     ),
@@ -76,6 +77,9 @@ POLICIES: dict[str, Entry] = {
     ),
     "expert": Entry("agent.policies.expert", "Expert", "knows the fault, and takes what mends it; a yardstick"),
     "lin_ucb": Entry("agent.policies.lin_ucb", "LinUcbPolicy", "LinUCB on numbers that describe the incident"),
+    "learned": Entry(
+        "agent.policies.learned", "LearnedPolicy", "was taught what actions gain, see mendsim train policy"
+    ),
     "noop": Entry("agent.policies.noop", "NoopPolicy", "never acts"),
     "oracle_clairvoyant": Entry(
         "agent.policies.fork_oracle", "ClairvoyantOracle", "tries every action on a fork of the run itself (reference)"

@@ -9,13 +9,17 @@ import pytest
 from bench.conftest import Holds, Timed
 from bench.measure import TASKS, best_of, busiest_thread_s, two_cores, wall_s
 from bench.peers import simpy_w1, simpy_w2
-from bench.workloads import W2, W2_HOT, WORKLOADS, Work, Workload, equal_windows, simulate
+from bench.workloads import THREE_TIER, W2, W2_HOT, WORKLOADS, Work, Workload, equal_windows, simulate
 
 #: The scripts' horizons: pieces of less than 0.1 s.
 _CUSTOMERS = 5_000
 _SCRIPT_S = 24.0
 #: Requests per CPU-second of the batch engine on W2 over those of the plain SimPy script.
 _OVER_SCRIPT = 55.0
+#: Requests per CPU-second of the SimPy engine on W2 over those of the script: what reading costs.
+_ENGINE_OVER_SCRIPT = 0.13
+#: Requests per CPU-second on three_tier over those on W2: what lognormal times, messages and caches may cost.
+_THREE_TIER_SHARE = 0.2
 #: Attempts per CPU-second on W2-hot over those on W2: what timers and retries may cost.
 _HOT_SHARE = 0.6
 #: Two threads over one.
@@ -117,6 +121,35 @@ def test_timeouts_and_retries_cost_little_per_attempt(holds: Holds) -> None:
     pieces = {"plain": _batch(W2), "hot": _batch(W2_HOT)}
     best = best_of(pieces, rounds=30, enough=lambda best: ratio(best) >= _HOT_SHARE)
     holds("W2-hot over W2, attempts per CPU-second", ratio(best), at_least=_HOT_SHARE)
+
+
+@pytest.mark.guard
+def test_lognormal_times_messages_and_caches_cost_little_per_request(holds: Holds) -> None:
+    plain, rich = _batch(W2)(), _batch(THREE_TIER)()
+    THREE_TIER.verify(rich, THREE_TIER.n_runs)
+
+    def ratio(best: Mapping[str, float]) -> float:
+        return (rich.requests / best["rich"]) / (plain.requests / best["plain"])
+
+    pieces = {"plain": _batch(W2), "rich": _batch(THREE_TIER)}
+    best = best_of(pieces, rounds=15, enough=lambda best: ratio(best) >= _THREE_TIER_SHARE)
+    holds("three_tier over W2, requests per CPU-second", ratio(best), at_least=_THREE_TIER_SHARE)
+
+
+@pytest.mark.guard
+def test_the_simpy_engine_is_no_more_than_some_times_slower_than_the_script(holds: Holds) -> None:
+    scenario = W2.scenario(W2.short_steps)
+    inputs = W2.inputs(scenario, 1)
+    work = simulate("simpy", scenario, inputs)
+    W2.verify(work, 1)
+    offered, _ = simpy_w2(1, _SCRIPT_S)
+
+    def ratio(best: Mapping[str, float]) -> float:
+        return (work.requests / best["engine"]) / (offered / best["script"])
+
+    pieces = {"script": lambda: simpy_w2(1, _SCRIPT_S), "engine": lambda: simulate("simpy", scenario, inputs)}
+    best = best_of(pieces, rounds=10, enough=lambda best: ratio(best) >= _ENGINE_OVER_SCRIPT)
+    holds("W2, requests per CPU-second, SimPy engine over SimPy script", ratio(best), at_least=_ENGINE_OVER_SCRIPT)
 
 
 needs_two_cores = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")

@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -155,20 +155,30 @@ class _Kernel(CPUDispatcher):  # type: ignore[misc]
             return super().compile(signature)
 
 
+#: Locks that this process holds; only the thread that has Numba's own lock asks.
+_held: set[Path] = set()
+
+
 @contextmanager
 def _only_process(folder: str, name: str) -> Iterator[None]:
     """Keep other processes from the kernels of that name; Numba's cache would let two of them mix up their files.
 
-    Kernels do not call themselves, so two processes never wait for each other. A system without such locks does
-    without: the processes then compile the same.
+    No two kernels call each other, so two processes never wait for each other. A system or a disk without such locks
+    does without: the processes then compile the same.
     """
-    if fcntl is None:
+    path = Path(folder, f"{name}.lock")
+    if fcntl is None or path in _held:
         yield
         return
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with Path(folder, f"{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        _held.add(path)
+        try:
+            yield
+        finally:
+            _held.discard(path)
 
 
 class _NotForPython(_Kernel):

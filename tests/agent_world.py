@@ -106,7 +106,14 @@ def healthy(n_runs: int, n_steps: int, seed: int = 0) -> Floats:
     metrics[..., Metric.ERROR_RATE] = rng.binomial(200, 0.002, shape) / 200
     metrics[..., :3, Metric.REPLICAS_UP] = 2.0
     metrics[..., CACHE, Metric.HIT_RATIO] = 0.8
-    for metric in (Metric.REJECTED, Metric.TIMEOUTS, Metric.RETRIES, Metric.QUEUE_LENGTH, Metric.POOL_WAITING):
+    for metric in (
+        Metric.REJECTED,
+        Metric.TIMEOUTS,
+        Metric.RETRIES,
+        Metric.QUEUE_LENGTH,
+        Metric.POOL_WAITING,
+        Metric.LAG,
+    ):
         metrics[..., metric] = 0.0
     return metrics
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,9 @@ def _run(house: House) -> int:
     return int(value) * 10 + int(hits)
 
 
-def test_an_edit_of_a_callee_in_another_file_reaches_the_compiled_caller(tmp_path: Path) -> None:
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """Return the folder of a package with two kernels, one calling the other."""
     package = tmp_path / "simcore"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -150,10 +153,21 @@ def test_an_edit_of_a_callee_in_another_file_reaches_the_compiled_caller(tmp_pat
         (package / name).write_text(Path(jit.__file__).with_name(name).read_text(encoding="utf-8"), encoding="utf-8")
     (package / "caller.py").write_text(CALLER, encoding="utf-8")
     (package / "callee.py").write_text(CALLEE.format(1), encoding="utf-8")
+    return package
+
+
+def test_an_edit_of_a_callee_in_another_file_reaches_the_compiled_caller(tmp_path: Path, package: Path) -> None:
     assert _run(tmp_path) == 20  # compiled
     assert _run(tmp_path) == 21  # from the cache
     (package / "callee.py").write_text(CALLEE.format(4), encoding="utf-8")
     assert _run(tmp_path) == 80  # not from the cache
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file locks there")
+def test_processes_that_want_the_same_kernel_at_once_compile_it_once(package: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        ends = list(pool.map(_run, [package.parent] * 3))
+    assert sorted(ends) == [20, 21, 21]  # one has compiled it, the others have read it
 
 
 # --- the place
@@ -241,6 +255,24 @@ def _task(job, i):  # type: ignore[no-untyped-def]
 @njit
 def _whole(x):  # type: ignore[no-untyped-def]
     return _task(x, _part(x))
+
+
+def _named_alike(n: int) -> Any:
+    @njit
+    def inner(x):  # type: ignore[no-untyped-def]
+        return x + n
+
+    return inner
+
+
+def test_a_kernel_may_call_another_of_its_name() -> None:
+    called = _named_alike(1)
+
+    @njit
+    def inner(x):  # type: ignore[no-untyped-def]
+        return called(x) + 10
+
+    assert inner(2) == 13
 
 
 @pytest.mark.parametrize("kernel", [_part, _task])

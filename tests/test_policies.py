@@ -81,6 +81,7 @@ def test_arms_bind_kinds_of_action_to_the_target() -> None:
         "failover": "failover(db)",
         "warm_cache": None,
         "degrade": None,  # the api cannot do without the db
+        "skip_message": "skip_message(db)",
         "escalate": "escalate",
     }
 
@@ -165,6 +166,8 @@ def test_patterns_are_told_apart() -> None:
     assert pattern(DB, put(busy, surge)) == "overload"
     assert pattern(DB, put(busy, waits, (DB, Metric.RETRIES, 60.0))) == "storm"
     assert pattern(DB, put((API, Metric.POOL_WAITING, 20.0))) == "pool"
+    assert pattern(DB, put((DB, Metric.LAG, 200.0))) == "stuck"
+    assert pattern(DB, put((DB, Metric.LAG, 200.0), busy)) == "backlog"
     assert pattern(DB, put(waits)) == "cut"
     assert pattern(DB, put((DB, Metric.ERROR_RATE, 0.3))) == "errors"
     assert pattern(DB, put((DB, Metric.P95_S, 1.0))) == "latency"

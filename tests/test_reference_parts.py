@@ -1,17 +1,19 @@
 """The parts of the SimPy engine, each by itself."""
 
 import math
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from simpy.events import Event
 
 from simcore.codes import Kind
 from simcore.errors import EngineError, InputError
 from simcore.model.popularity import alias_table
 from simcore.reference.cache import Shard, owners_of
-from simcore.reference.calendar import Calendar
+from simcore.reference.calendar import Calendar, Signal, Walk
 from simcore.reference.ledger import Level
 from simcore.reference.processor import Processor
 from simcore.samplers import popularity
@@ -73,6 +75,29 @@ def test_a_process_starts_and_ends_within_the_entry_that_made_it() -> None:
     calendar.at(1.0, Kind.DELAY, 0, 0, lambda _: order.append("delay"))
     calendar.run_before(2.0)
     assert order == ["started", "delay", "resumed"]
+
+
+def test_a_walk_takes_its_first_steps_where_it_is_made_and_goes_on_where_a_signal_succeeds() -> None:
+    calendar = Calendar(0.0)
+    order: list[Any] = []
+
+    def walk(signal: Signal) -> Generator[Event, Any, str]:
+        order.append("begun")
+        order.append((yield signal))
+        yield calendar.at(2.0, Kind.REPLY, 1, 0)
+        order.append(calendar.now)
+        return "end"
+
+    signal = Signal(calendar)
+    walking = Walk(calendar, walk(signal))
+    order.append("made")
+    signal.succeed("signal")
+    order.append("succeeded")
+    with pytest.raises(RuntimeError, match="already"):
+        signal.succeed("twice")
+    calendar.run_before(3.0)
+    assert order == ["begun", "made", "signal", "succeeded", 2.0]
+    assert walking.value == "end"
 
 
 def test_the_calendar_refuses_the_past_and_events_without_a_place() -> None:

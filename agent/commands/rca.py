@@ -80,7 +80,16 @@ def evaluate(**options: Any) -> None:
 @option("--detector", metavar="NAME", help="When something is wrong; else the default detector.")
 @option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs it learns from.")
 @option("--diagnoser", "diagnosers", metavar="NAMES", help="Joined by commas; else all of them.")
+@option(
+    "--diagnoser-in", metavar="FILE", help="Learned state of one of them (JSON), as mendsim train diagnoser writes."
+)
 @fault_options()
+@option(
+    "--truth",
+    type=click.Choice(["injected", "trigger", "sustaining"]),
+    default="injected",
+    help="Held against: where the fault was put, or a cause found by ablation.",
+)
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def simulate(**options: Any) -> None:
     """Judge diagnosers on simulated incidents, all on the same runs: AC@1 by fault, and what they cost.
@@ -94,6 +103,9 @@ def simulate(**options: Any) -> None:
     names = _names(options["diagnosers"], mistakes)
     unused = {"diagnoser": None, "policy": None, "no_agent": False, "shadow": True}
     study = build_study(options | unused, mistakes)
+    states: dict[str, dict[str, Any]] = {}
+    with mistakes.collect():
+        states = _learned(options["diagnoser_in"], names)
     mistakes.report()
     assert study is not None
     from agent.commands.progress import Compiling, Progress
@@ -101,11 +113,20 @@ def simulate(**options: Any) -> None:
 
     quiet = options["quiet"]
     with Compiling(quiet=quiet), Progress(study.episodes, quiet=quiet) as progress:
-        outcome = consult(study, names, engine=options["engine"], threads=options["threads"], on_progress=progress.show)
+        outcome = consult(
+            study,
+            names,
+            engine=options["engine"],
+            threads=options["threads"],
+            states=states,
+            truth=options["truth"],
+            on_progress=progress.show,
+        )
     table = by_fault(outcome.episodes)
     cost = {name: outcome.cpu_s[name] / max(outcome.simulation_cpu_s, 1e-9) for name in names}
     if options["as_json"]:
         facts = {"scenario": study.scenario.name, "scenario_hash": study.scenario.digest, "seed": study.seed}
+        facts["truth"] = options["truth"]
         found = {"ac1": table.to_dicts(), "cost": cost, "episodes": study.episodes, "split": study.split}
         click.echo(json.dumps(facts | found, indent=2, allow_nan=False))
         return
@@ -134,6 +155,25 @@ def _names(given: str | None, mistakes: "Mistakes") -> list[str]:
     if len(set(names)) < len(names):
         mistakes.lines.append(f"--diagnoser names something twice: {', '.join(names)}")
     return names
+
+
+def _learned(path: str | None, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return diagnoser -> learned state, checked; empty without a file."""
+    from agent.evaluation.realdata.reading import read_json
+    from agent.registry import make_diagnoser
+    from simcore.errors import InputError
+
+    if path is None:
+        return {}
+    state = read_json(Path(path))
+    name = state.get("name") if isinstance(state, dict) else None
+    if name not in names:
+        raise InputError(f"--diagnoser-in: {path} must hold the state of one of {', '.join(names)}, got {name!r}")
+    load = getattr(make_diagnoser(name), "load", None)
+    if load is None:
+        raise InputError(f"--diagnoser-in: {name} does not learn, {path} cannot be its state")
+    load(state)
+    return {name: state}
 
 
 def _target(out: str | None, force: bool, mistakes: "Mistakes") -> Path | None:

@@ -8,8 +8,9 @@ A metastable failure has a trigger that is over and a sustaining cause that is n
 besides the faults are ideal interventions at every service, without delay, cost or failure.
 """
 
-__all__ = ["Cause", "Departure", "Sustaining", "Trigger", "chains", "sustaining_causes", "triggers"]
+__all__ = ["HEALS_S", "Cause", "Departure", "Sustaining", "Trigger", "chains", "sustaining_causes", "triggers"]
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.history import FLOORS
-from agent.rollouts import HORIZON, recovery_of
+from agent.rollouts import recovery_of
 from simcore.codes import ActionCode
 from simcore.engines.api import EngineAction
 from simcore.env import Episodes
@@ -42,6 +43,8 @@ _INTERVENTIONS = (
     ("backlog", ActionCode.CLEAR_QUEUE, 0.0),
     ("retries", ActionCode.RETRY_BUDGET, 0.0),
 )
+#: Time within which a run heals once its sustaining cause is gone, seconds: the healthy minute included.
+HEALS_S = 300.0
 #: Metrics whose departure counts: those that a few slow answers do not move.
 _METRICS = np.array(
     [
@@ -162,7 +165,9 @@ def _removals(episodes: Episodes, row: int, faults: Sequence[int]) -> list[Engin
     ]
 
 
-def sustaining_causes(episodes: Episodes, rows: Sequence[int] | Ints, *, horizon: int = HORIZON) -> list[Sustaining]:
+def sustaining_causes(
+    episodes: Episodes, rows: Sequence[int] | Ints, *, horizon: int | None = None
+) -> list[Sustaining]:
     """Return what keeps runs ill at the present edge; the originals are not touched.
 
     Parameters
@@ -172,7 +177,7 @@ def sustaining_causes(episodes: Episodes, rows: Sequence[int] | Ints, *, horizon
     rows
         Positions of runs.
     horizon
-        Steps within which a run has to heal, cut off at the end of the episode.
+        Steps within which a run has to heal, by default as many as ``HEALS_S`` is; cut off at the end of the episode.
 
     Raises
     ------
@@ -181,7 +186,8 @@ def sustaining_causes(episodes: Episodes, rows: Sequence[int] | Ints, *, horizon
     """
     if episodes.finished:
         raise InputError(f"the episode is over after {episodes.n_steps} steps: nothing can be taken away")
-    until = min(episodes.step + horizon, episodes.n_steps)
+    steps = math.ceil(HEALS_S / episodes.topology.step_s) if horizon is None else horizon
+    until = min(episodes.step + steps, episodes.n_steps)
     n_services = episodes.topology.n_services
     places = [(service, i) for service in range(n_services) for i in range(len(_INTERVENTIONS))]
     found = []

@@ -12,6 +12,8 @@ import numpy as np
 from agent.evaluation.counterfactual import Case, Regret, Truth
 from agent.evaluation.render import grid
 
+#: Runs that a summary names.
+_WORST = 5
 _HEADS = ["action", "bad", "budget", "recovered", "after s", "cost", "J change", "against noop", "harmed"]
 
 
@@ -198,7 +200,28 @@ def summary_object(cases: Sequence[Case]) -> dict[str, Any]:
         "regret_high": _number(float(fair.mean() + width)) if fair.size else None,
         "regret_clairvoyant": float(np.mean([r[1].mean for r in found])) if found else None,
         "harmed_by_the_agent": sum(hurt) if hurt else None,
+        "largest_regret": _largest_regret(cases),
     }
+
+
+def _largest_regret(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Return the runs that the agent's choice costs most, worst first."""
+    found = [(case, regret[0].mean) for case in cases if (regret := case.regret()) is not None]
+    found = sorted((pair for pair in found if pair[1] > 0.0), key=lambda pair: (-pair[1], pair[0].run.run))
+    return [
+        {
+            "run": case.run.run,
+            "step": case.step,
+            "taken": case.names[case.taken],
+            "best": case.names[int(case.outcomes.action[case.best()])],
+            "regret": regret,
+        }
+        for case, regret in found[:_WORST]
+    ]
+
+
+def _worst_words(row: dict[str, Any]) -> str:
+    return f"{row['taken']} instead of {row['best']} at edge {row['step']} costs {row['regret']:.4f}"
 
 
 def summary_text(cases: Sequence[Case], n_asked: int) -> str:
@@ -213,4 +236,5 @@ def summary_text(cases: Sequence[Case], n_asked: int) -> str:
         lines.append(f"mean regret of the agent: {found['regret']:.4f}{interval} of J")
         lines.append(f"mean regret in the runs' own futures: {found['regret_clairvoyant']:.4f}")
         lines.append(f"runs that the agent's action harms: {found['harmed_by_the_agent']} of {found['runs']}")
+        lines += [f"  run {row['run']}: {_worst_words(row)}" for row in found["largest_regret"]]
     return "\n".join(lines)

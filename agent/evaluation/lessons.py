@@ -2,14 +2,16 @@
 
 Runs are played by the playbook, which now and then does something else, so that later decisions of an incident are
 seen too. At a decision every candidate is tried on a fork whose future is re-keyed (the same for all candidates of a
-decision), and the playbook goes on from there: the gain over waiting is that of one step of policy improvement.
+decision), and nothing more is done but that a limit on the traffic is lifted. So waiting means that nobody acts, and
+the gain over it is all that the action does. (With the playbook going on from there the gain over waiting is that of
+acting now rather than 30 s later; a policy that was taught that waited again and again.)
 """
 
 __all__ = ["FUTURES", "HORIZON_STEPS", "Lessons", "collect"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,17 +29,18 @@ from simcore.observation import ActionTable, Topology
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 #: Futures in which a candidate is tried.
 FUTURES = 1
 #: Steps over which its gain is judged.
-HORIZON_STEPS = 72
+HORIZON_STEPS = 60
 #: Share of the decisions that do not follow the playbook.
 _EXPLORED = 0.35
 #: Decisions of one run that become lessons.
 _PER_RUN = 5
 #: Candidates at services further down the ranking: so many a decision, drawn.
-_ASIDE = 5
+_ASIDE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,14 @@ class Lessons:
     rank: Ints  #: (candidate,) as ``Candidates.rank``
     inputs: Floats  #: (candidate, input)
     gain: Floats  #: (candidate,) of J over waiting
+    usual: Bools  #: (candidate,) whether it is what the playbook would do
 
     @classmethod
     def joined(cls, parts: "Sequence[Lessons]") -> "Lessons":
         """Return all of them; groups are numbered anew."""
         shift = np.cumsum([0, *(int(part.group.max(initial=-1)) + 1 for part in parts)])
         group = np.concatenate([part.group + first for part, first in zip(parts, shift[:-1], strict=True)])
-        rest = ("run", "arm", "rank", "inputs", "gain")
+        rest = ("run", "arm", "rank", "inputs", "gain", "usual")
         return cls(group, *(np.concatenate([getattr(part, name) for part in parts]) for name in rest))
 
 
@@ -101,21 +105,6 @@ class _Witness(FixedPolicy):
         return Choices(np.zeros(n, np.int64), np.ones(n), np.full(n, np.nan), lambda row: "witness")
 
 
-class _Then:
-    """What ``agent.rollouts.Then`` is: the agent goes on, with another policy."""
-
-    def __init__(self, agent: Agent, policy: Any) -> None:
-        self._agent, self._policy = agent, policy
-
-    def carry_on(self, fork: Episodes, rows: Ints, action: Ints, until: int) -> None:
-        """See ``agent.rollouts.Then``."""
-        twin, forced = self._agent.fork(rows, policy=self._policy), action
-        while fork.step < until:
-            fork.act(twin.step(fork.observation, forced).choice)
-            fork.advance()
-            forced = np.full(rows.size, -1, np.int64)
-
-
 def collect(
     episodes: Episodes,
     detector: Detector,
@@ -151,7 +140,7 @@ def collect(
             found = candidates(situation, episodes.topology, episodes.actions, arms)
             found = _chosen(found, situation, taught)
             if found.row.size:
-                parts.append(_tried(episodes, situation, found, _Then(agent, Playbook()), futures, horizon))
+                parts.append(_tried(episodes, situation, found, futures, horizon))
                 taught[situation.runs[np.unique(found.row)]] += 1
         episodes.act(agent.step(episodes.observation).choice)
         episodes.advance()
@@ -168,17 +157,16 @@ def _chosen(found: Candidates, situation: Situation, taught: Ints) -> Candidates
         keys = subkeys(np.full(aside.size, situation.keys[row]), np.arange(2, 2 + aside.size).astype(np.uint64))
         keep[aside[np.argsort(uniforms(keys), kind="stable")[:_ASIDE]]] = True
     keep &= taught[situation.runs[found.row]] < _PER_RUN
-    return Candidates(*(getattr(found, name)[keep] for name in ("row", "arm", "action", "rank", "inputs")))
+    parts = ("row", "arm", "action", "rank", "inputs", "usual")
+    return Candidates(*(getattr(found, name)[keep] for name in parts))
 
 
-def _tried(
-    episodes: Episodes, situation: Situation, found: Candidates, then: _Then, futures: int, horizon: int
-) -> Lessons:
+def _tried(episodes: Episodes, situation: Situation, found: Candidates, futures: int, horizon: int) -> Lessons:
     """Try candidates on forks, waiting too, and return what they gain over waiting."""
     rows = np.unique(found.row)
     runs = np.concatenate([situation.runs[rows], situation.runs[found.row]])
     action = np.concatenate([np.zeros(rows.size, np.int64), found.action])
-    value = roll_out(episodes, runs, action, futures=range(futures), horizon=horizon, then=then).mean_j()
+    value = roll_out(episodes, runs, action, futures=range(futures), horizon=horizon).mean_j()
     waiting = np.zeros(situation.runs.size)
     waiting[rows] = value[: rows.size]
     number = np.array([episodes.runs[run].run for run in situation.runs.tolist()], np.int64)
@@ -189,9 +177,10 @@ def _tried(
         rank=found.rank,
         inputs=found.inputs,
         gain=value[rows.size :] - waiting[found.row],
+        usual=found.usual,
     )
 
 
 def _none() -> Lessons:
     empty = np.zeros(0, np.int64)
-    return Lessons(empty, empty, empty, empty, np.zeros((0, len(INPUTS))), np.zeros(0))
+    return Lessons(empty, empty, empty, empty, np.zeros((0, len(INPUTS))), np.zeros(0), empty > 0)

@@ -16,6 +16,7 @@ from agent.api import AgentTrace, Detection, Diagnoser, Diagnosis, History, Keys
 from agent.evaluation.scoring import Labels, score
 from agent.evaluation.study import Study
 from agent.evaluation.training import trained_detector
+from agent.evaluation.truth import rejudge
 from agent.loop import Agent, play
 from agent.registry import make_diagnoser, make_policy
 from simcore.env import Episodes
@@ -77,6 +78,7 @@ def consult(
     threads: int | None = None,
     states: dict[str, dict[str, object]] | None = None,
     on_progress: Callable[[float], None] | None = None,
+    truth: str = "injected",
 ) -> PanelOutcome:
     """Run a study in shadow and judge every diagnoser on it, as ``agent.evaluation.scoring`` judges the one in charge.
 
@@ -94,6 +96,8 @@ def consult(
         Diagnoser -> learned state to start from.
     on_progress
         Told how many runs are done.
+    truth
+        What AC@1 is held against, one of ``agent.evaluation.truth.TRUTHS``.
     """
     members = {name: make_diagnoser(name) for name in names}
     for name, state in (states or {}).items():
@@ -111,9 +115,11 @@ def consult(
         heard = _Heard(panel, episodes, on_progress, first)
         trace = play(episodes, Agent(detector, panel, make_policy("noop")), shadow=True, on_step=heard.listen)
         outcome.simulation_cpu_s += time.process_time() - began - (sum(panel.cpu_s.values()) - spent)
+        judged = []
         for name in names:
             labels = Labels(round=number, detector=study.detector, diagnoser=name, policy="noop")
-            found.append(score(episodes, heard.trace(trace, name), labels, tables=("episodes",))["episodes"])
+            judged.append(score(episodes, heard.trace(trace, name), labels, tables=("episodes",))["episodes"])
+        found.append(rejudge(pl.concat(judged), study.scenario, runs, truth, threads=threads))
     outcome.episodes, outcome.cpu_s = pl.concat(found), panel.cpu_s
     return outcome
 

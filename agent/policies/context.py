@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 _OWN = (
     Metric.P50_S, Metric.P95_S, Metric.ERROR_RATE, Metric.CPU_UTIL, Metric.MEMORY_FRAC, Metric.REQUEST_RATE_RPS,
     Metric.IN_FLIGHT, Metric.QUEUE_LENGTH, Metric.REJECTED, Metric.TIMEOUTS, Metric.RETRIES, Metric.HIT_RATIO,
-    Metric.REPLICAS_UP, Metric.POOL_WAITING, Metric.DENIED,
+    Metric.REPLICAS_UP, Metric.POOL_WAITING, Metric.DENIED, Metric.LAG,
 )  # fmt: skip
 #: Those looked at in its callers and callees too, the worst of them each.
 _NEAR = (

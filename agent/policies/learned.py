@@ -1,10 +1,10 @@
 """A policy that was taught what actions are worth, by trying them on forks of simulated runs.
 
-For every kind of action there is a model of gradient-boosted trees (Friedman, 2001). It predicts how much J the action
-gains over waiting, from what the service and its surroundings look like; nothing in that names a service or a system.
-Candidates are all arms at the service at fault and at the next in rank. The best one is taken if its predicted gain
-is above a threshold, otherwise the policy waits: it abstains when it is unsure. Training is
-``agent.evaluation.lessons``; nothing is learned online.
+Boosted trees (Friedman, 2001) predict how much J an action gains over waiting, from what the service and its
+surroundings look like and from what the playbook says of it; nothing in that names a service or a system. Candidates
+are all arms at the service at fault and at the next in rank. The policy departs from the playbook only for a
+candidate that is predicted to be better by a margin, and it waits unless the gain is above a threshold: it abstains
+when it is unsure. Training is ``agent.evaluation.lessons``; nothing is learned online.
 """
 
 __all__ = ["INPUTS", "RANKS", "Candidates", "LearnedPolicy", "Trees", "candidates"]
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from agent.api import PATTERNS, Choices, Decision, Situation
 from agent.policies.arms import ARMS, Arms
 from agent.policies.context import CONTEXT, context
+from agent.policies.playbook import PLAYBOOK, Playbook
 from agent.policies.signature import signatures
 from simcore.errors import InputError
 from simcore.observation import ActionTable, Topology
@@ -30,8 +31,20 @@ Ints = npt.NDArray[np.int64]
 #: Services that are looked at: the one to act on, and the next ones in the diagnosis' ranking.
 RANKS = 3
 _MORE = ("rank", "confidence", "again", "late", "failing", "cost", "delay_s")
-#: Names of the inputs of a model.
-INPUTS = (*CONTEXT, *(f"pattern_{name}" for name in PATTERNS), *(f"blocked_{name}" for name in ARMS), *_MORE)
+#: Names of the inputs of the trees.
+INPUTS = (
+    *CONTEXT,
+    *(f"pattern_{name}" for name in PATTERNS),
+    *(f"blocked_{name}" for name in ARMS),
+    *_MORE,
+    *(f"arm_{name}" for name in ARMS),
+    "page",
+    "playbook",
+)
+#: Where the playbook's page for a pattern has an arm, (pattern, arm); the number of arms where it has not.
+_PAGES = np.array([
+    [PLAYBOOK[pattern].index(arm) if arm in PLAYBOOK[pattern] else len(ARMS) for arm in ARMS] for pattern in PATTERNS
+], np.float64)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +56,29 @@ class Candidates:
     action: Ints  #: (candidate,) number
     rank: Ints  #: (candidate,) 0: at the service to act on, 1, ..: at one further down
     inputs: Floats  #: (candidate, input), columns ``INPUTS``
+    usual: npt.NDArray[np.bool_]  #: (candidate,) whether it is what the playbook would do
 
 
 def candidates(situation: Situation, topology: Topology, actions: ActionTable, arms: Arms) -> Candidates:
     """Return the candidates of a situation, by row, rank and arm; an action is named once a row, at its first rank."""
     services = _services(situation, topology)
-    parts: list[tuple[Ints, Ints, Ints, Ints, Floats]] = []
+    playbook = Playbook()
+    playbook.start(topology, actions)
+    usual = playbook.decide(situation).action
+    parts: list[tuple[npt.NDArray[Any], ...]] = []
     for rank in range(services.shape[1]):
         at = services[:, rank]
         bound = arms.bind_to(situation, np.maximum(at, 0))
         anything = arms.bind_to(replace(situation, allowed=np.ones_like(situation.allowed)), np.maximum(at, 0))
-        seen = _inputs(situation, topology, at, (bound < 0) & (anything >= 0), rank)
+        seen, pattern = _inputs(situation, topology, at, (bound < 0) & (anything >= 0), rank)
         row, arm = np.nonzero((bound > 0) & (at >= 0)[:, None])
         action = bound[row, arm]
-        more = np.column_stack([actions.cost[action], actions.delay_s[action]])
-        parts.append((row, arm, action, np.full(row.size, rank), np.column_stack([seen[row], more])))
+        is_usual = action == usual[row]
+        inputs = np.column_stack([
+            seen[row], actions.cost[action], actions.delay_s[action], arm[:, None] == np.arange(len(ARMS)),
+            _PAGES[pattern[row], arm], is_usual,
+        ])  # fmt: skip
+        parts.append((row, arm, action, np.full(row.size, rank), inputs.astype(np.float64), is_usual))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     row, arm, action, rank_of = columns[:4]
     order = np.lexsort((arm, rank_of, row))
@@ -78,16 +99,19 @@ def _services(situation: Situation, topology: Topology) -> Ints:
     return found
 
 
-def _inputs(situation: Situation, topology: Topology, at: Ints, blocked: npt.NDArray[np.bool_], rank: int) -> Floats:
-    """Return (row, input) of what is looked at, all but the columns of the action itself."""
+def _inputs(
+    situation: Situation, topology: Topology, at: Ints, blocked: npt.NDArray[np.bool_], rank: int
+) -> tuple[Floats, Ints]:
+    """Return (row, input) of what is looked at, all but the columns of the action itself, and (row,) its pattern."""
     observation, history, runs = situation.observation, situation.history, situation.runs
-    seen = signatures(topology, observation, history, runs, at, situation.signature.again)
-    patterns = seen.pattern[:, None] == np.arange(len(PATTERNS))
+    pattern = signatures(topology, observation, history, runs, at, situation.signature.again).pattern
     broken = situation.signature.broken
-    return np.column_stack([
-        context(topology, observation, history, runs, at), patterns, blocked, np.full(at.size, float(rank)),
-        situation.diagnosis.confidence, situation.signature.again, broken & 1, broken >> 1,
+    inputs = np.column_stack([
+        context(topology, observation, history, runs, at), pattern[:, None] == np.arange(len(PATTERNS)), blocked,
+        np.full(at.size, float(rank)), situation.diagnosis.confidence, situation.signature.again, broken & 1,
+        broken >> 1,
     ]).astype(np.float64)  # fmt: skip
+    return inputs, pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +126,7 @@ class Trees:
     def predict(self, inputs: Floats) -> Floats:
         """Return (row,) of (row, input)."""
         n_inner = self.feature.shape[1]
+        inputs = inputs.astype(np.float32)  # as the trees were grown
         rows, tree = np.arange(inputs.shape[0])[:, None], np.arange(self.feature.shape[0])[None, :]
         node = np.zeros((inputs.shape[0], self.feature.shape[0]), np.int64)
         for _ in range((n_inner + 1).bit_length() - 1):
@@ -150,23 +175,25 @@ class LearnedPolicy:
     name: ClassVar[str] = "learned"
     from_forks: ClassVar[bool] = True  #: without its state it knows nothing, and playing teaches it nothing
 
-    def __init__(self, *, threshold: float = 0.0) -> None:
+    def __init__(self, *, threshold: float = 0.0, margin: float = 0.0) -> None:
         """Start untaught: it waits until a state is loaded.
 
         Parameters
         ----------
         threshold
-            Smallest predicted gain that is worth acting for, in units of J, >= 0.
+            Predicted gain over waiting from which it acts, in units of J.
+        margin
+            By how much another action must be predicted to be better than the playbook's, >= 0.
 
         Raises
         ------
         InputError
-            If it is negative.
+            If one is not finite, or the margin negative.
         """
-        if not threshold >= 0:
-            raise InputError(f"learned: threshold must be >= 0, got {threshold}")
-        self.threshold = threshold
-        self.models: dict[str, Trees] = {}
+        if not (np.isfinite(threshold) and 0 <= margin < np.inf):
+            raise InputError(f"learned: a finite threshold and margin >= 0 are needed, got {threshold} and {margin}")
+        self.threshold, self.margin = threshold, margin
+        self.trees: Trees | None = None
         self.taught: dict[str, Any] = {}  #: where its lessons come from, for the record
 
     def start(self, topology: Topology, actions: ActionTable) -> None:
@@ -179,45 +206,41 @@ class LearnedPolicy:
     def merge(self, decisions: Sequence[Decision]) -> None:
         """Learn nothing: what it knows comes from forks."""
 
-    def gains(self, found: Candidates) -> Floats:
-        """Return (candidate,) the predicted gain over waiting; -inf for arms that there was no lesson on."""
-        gain = np.full(found.arm.size, -np.inf)
-        for arm in np.unique(found.arm).tolist():
-            model = self.models.get(ARMS[arm])
-            if model is not None:
-                gain[found.arm == arm] = model.predict(found.inputs[found.arm == arm])
-        return gain
-
     def decide(self, situation: Situation) -> Choices:
         """Choose for every row."""
         n = situation.runs.size
-        found = candidates(situation, self._topology, self._actions, self._arms)
-        gain = self.gains(found)
         action, score = np.zeros(n, np.int64), np.zeros(n)
-        best = [("nothing is worth trying", 0.0)] * n
-        for place in np.argsort(-gain, kind="stable")[::-1].tolist():
-            row = int(found.row[place])
-            best[row] = (self._actions.names[found.action[place]], float(gain[place]))
-            if gain[place] > self.threshold:
+        if self.trees is None:
+            return Choices(action, np.ones(n), score, lambda row: "has learned nothing yet and waits")
+        found = candidates(situation, self._topology, self._actions, self._arms)
+        gain = self.trees.predict(found.inputs)
+        best = [-1] * n
+        for place in np.argsort(-(gain + self.margin * found.usual), kind="stable")[::-1].tolist():
+            best[int(found.row[place])] = place
+        for row, place in enumerate(best):
+            if place >= 0 and gain[place] > self.threshold:
                 action[row], score[row] = found.action[place], gain[place]
 
         def explain(row: int) -> str:
-            name, worth = best[row]
-            if action[row] > 0:
-                return f"{name} is predicted to gain {worth:.4f} of J over waiting"
-            return f"waits: at best {name}, predicted to gain {max(worth, 0.0):.4f} of J"
+            place = best[row]
+            if place < 0:
+                return "waits: nothing else is possible"
+            name = self._actions.names[found.action[place]] + (" (as the playbook)" if found.usual[place] else "")
+            said = f"{name} is predicted to gain {gain[place]:+.4f} of J over waiting"
+            return said if action[row] > 0 else f"waits: {said}"
 
         return Choices(action, np.ones(n), score, explain)
 
     def state(self) -> dict[str, Any]:
-        """Return the models, JSON-able."""
+        """Return what it was taught, JSON-able."""
         return {
             "version": 1,
             "name": self.name,
             "threshold": self.threshold,
+            "margin": self.margin,
             "inputs": list(INPUTS),
             "taught": self.taught,
-            "models": {arm: self.models[arm].plain() for arm in sorted(self.models)},
+            "trees": None if self.trees is None else self.trees.plain(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -235,11 +258,10 @@ class LearnedPolicy:
         if state.get("inputs") != list(INPUTS):
             raise InputError("policy state: inputs are not those of this version; train the policy anew")
         try:
-            made = LearnedPolicy(threshold=float(state["threshold"]))
-            made.models = {str(arm): Trees.read(plain) for arm, plain in state["models"].items()}
+            made = LearnedPolicy(threshold=float(state["threshold"]), margin=float(state["margin"]))
+            made.trees = None if state["trees"] is None else Trees.read(state["trees"])
             made.taught = dict(state["taught"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"policy state: missing or wrong entry ({error})") from None
-        if unknown := set(made.models) - set(ARMS):
-            raise InputError(f"policy state: models of unknown arms: {', '.join(sorted(unknown))}")
-        self.threshold, self.models, self.taught = made.threshold, made.models, made.taught
+        self.threshold, self.margin = made.threshold, made.margin
+        self.trees, self.taught = made.trees, made.taught

@@ -27,6 +27,8 @@ PLAYBOOK: dict[str, tuple[str, ...]] = {
     "storm": ("set_retry_budget", "restart", "raise_limit", "rollback", "shed"),
     "overload": ("scale_up", "limit_traffic", "restart", "raise_limit"),
     "cpu": ("restart", "raise_limit", "rollback", "scale_up", "failover"),
+    "stuck": ("skip_message", "restart", "rollback", "scale_up"),
+    "backlog": ("scale_up", "restart", "rollback", "limit_traffic"),
     "pool": ("restart", "rollback", "resize_pool", "failover"),
     "cut": ("degrade", "failover", "rollback", "restart"),
     "errors": ("restart", "rotate", "rollback", "clear_cache"),
@@ -36,7 +38,7 @@ PLAYBOOK: dict[str, tuple[str, ...]] = {
 }
 
 #: Patterns worth acting on before users notice; with the others one waits until the SLO is broken.
-EARLY = ("poison", "change", "skew", "short", "memory", "storm", "overload", "surge")
+EARLY = ("poison", "change", "skew", "short", "memory", "stuck", "backlog", "storm", "overload", "surge")
 #: Share of the admitted requests that fail from which somebody is woken up when nothing is left to try.
 GRAVE = 0.1
 

@@ -127,6 +127,7 @@ def _patterns(topology: Topology, seen: _Seen, replicas: Floats, target: Ints) -
         # requests in flight hold memory too; a leak holds it without them
         leaking = high[:, Metric.MEMORY_FRAC] & ~high[:, Metric.IN_FLIGHT]
         full = metrics[:, Metric.MEMORY_FRAC] > FULL
+    behind = high[:, Metric.LAG]
     cut, slow = seen.cut[rows, service], high[:, Metric.P95_S]
     troubled = errors | slow | cut | high[:, Metric.TIMEOUTS]
     order = {
@@ -140,6 +141,8 @@ def _patterns(topology: Topology, seen: _Seen, replicas: Floats, target: Ints) -
         "short": short,
         "flapping": flapping,
         "memory": full | leaking,
+        "backlog": behind & busy,
+        "stuck": behind,
         "storm": busy & storm,
         "overload": busy & surge,
         "cpu": busy,

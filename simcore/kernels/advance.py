@@ -22,14 +22,16 @@ from simcore.kernels.calendar import (
     set_leaf,
 )
 from simcore.kernels.cancel import on_cancel
-from simcore.kernels.control import next_candidate, on_action, on_change, on_replica
+from simcore.kernels.control import on_action, on_change
 from simcore.kernels.health import on_probe
+from simcore.kernels.lifecycle import on_replica
 from simcore.kernels.locks import on_lock
 from simcore.kernels.members import on_hedge, pool_timed_out
+from simcore.kernels.programs import walk
 from simcore.kernels.replica import DRAINING, STARTING, UP, complete_cpu
-from simcore.kernels.requests import arrive, failed, finish, on_reply, on_timeout, send, start, walk
+from simcore.kernels.requests import arrive, failed, finish, on_reply, on_timeout, send, start
 from simcore.kernels.spans import ARRIVE, FAILED, FINISH, NOTHING, REPLY, SEND, WALK, allocate, note
-from simcore.kernels.users import STREAM_BITS, become_root, let_in, on_user, recorded_factor
+from simcore.kernels.users import STREAM_BITS, become_root, let_in, next_candidate, on_user, recorded_factor
 from simcore.layout import (
     NEVER,
     Need,

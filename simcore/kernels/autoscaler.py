@@ -5,7 +5,7 @@ import numpy as np
 from simcore.codes import Event, Kind
 from simcore.jit import njit
 from simcore.kernels.calendar import enter_control
-from simcore.kernels.control import scale
+from simcore.kernels.lifecycle import scale
 from simcore.kernels.replica import STARTING, UP
 from simcore.kernels.spans import note
 from simcore.layout import fleet_at, replica_at, rules_at, wish_at

@@ -9,7 +9,8 @@ from simcore.jit import njit, pointer, record_of, rows_of
 from simcore.kernels.advance import advance_run, close
 from simcore.kernels.cancel import on_cancel
 from simcore.kernels.members import replied, timed_out
-from simcore.kernels.requests import failed, finish, send, walk
+from simcore.kernels.programs import walk
+from simcore.kernels.requests import failed, finish, send
 from simcore.layout import LANE, PLAN
 from simcore.windows import N_AREAS, N_METRICS, N_STATS, N_TOTALS
 

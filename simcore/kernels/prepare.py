@@ -16,11 +16,11 @@ from simcore.kernels.calendar import (
     rescan,
     set_leaf,
 )
-from simcore.kernels.control import add_replica, next_candidate
 from simcore.kernels.copies import holder
 from simcore.kernels.health import enter_probe
+from simcore.kernels.lifecycle import add_replica
 from simcore.kernels.spans import FREE
-from simcore.kernels.users import begin_users
+from simcore.kernels.users import begin_users, next_candidate
 from simcore.layout import (
     NEVER,
     Need,

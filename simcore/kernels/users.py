@@ -106,3 +106,14 @@ def think_again(plan, lane, request, now):  # type: ignore[no-untyped-def]
     """A request has been answered or given up: if a user sent it, that one thinks about the next."""
     if request >> STREAM_BITS >= _FIRST_USER:
         _think(plan, lane, allocate(lane), request + 1, now)
+
+
+@njit(inline=True, internal=True)
+def next_candidate(lane, stream):  # type: ignore[no-untyped-def]
+    """Enter the next candidate of a stream; number ``n`` is the one that comes."""
+    s = stream_at(lane, stream)
+    s.root = mix(s.key, np.uint64(s.n))
+    if s.gap < 0.0:
+        s.time = s.first_s + np.float64(s.n + 1) * -s.gap
+    else:
+        s.time = s.time + draw(1, s.gap, 0.0, s.root, BORDER, _ARRIVAL)

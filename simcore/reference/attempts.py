@@ -28,6 +28,8 @@ from simcore.windows import Tally
 
 _DIST = {"constant": int(DistCode.CONSTANT), "exponential": int(DistCode.EXPONENTIAL),
          "lognormal": int(DistCode.LOGNORMAL), "gamma": int(DistCode.GAMMA)}  # fmt: skip
+#: Numbers that Numba need not ask for their class.
+_PURPOSE = {purpose: int(purpose) for purpose in Purpose}
 
 
 def amount(spec: Demand, key: np.uint64, step: int, purpose: Purpose) -> float:
@@ -35,12 +37,14 @@ def amount(spec: Demand, key: np.uint64, step: int, purpose: Purpose) -> float:
     if spec.dist == "constant":
         return spec.mean_s
     shape = spec.sigma if spec.dist == "lognormal" else spec.shape
-    return float(draw(_DIST[spec.dist], spec.mean_s, shape, key, step, int(purpose)))
+    value: float = draw(_DIST[spec.dist], spec.mean_s, shape, key, step, _PURPOSE[purpose])
+    return value
 
 
 def chance(key: np.uint64, purpose: Purpose, step: int = BORDER, sub: int = 0) -> float:
     """Return the uniform that decides something about a span, by default outside the steps of its operation."""
-    return float(uniform(key, _index_of(step, purpose, sub)))
+    u: float = uniform(key, _index_of(step, purpose, sub))
+    return u
 
 
 @functools.cache
@@ -127,7 +131,7 @@ class Span:
     def drop_timers(self) -> None:
         """Cancel what would have happened without an end."""
         for timer in self.timers:
-            timer.cancel()
+            timer.cancelled = True
         self.timers.clear()
 
     def unlock(self) -> None:
@@ -158,7 +162,8 @@ class Attempts:
         calendar = self._world.calendar
         now = calendar.now
         until_s = min(now + timeout_s, max(now, span.deadline_s))
-        span.drop_timers()
+        if span.timers:
+            span.drop_timers()
         span.timers.append(calendar.at(until_s, Kind.TIMEOUT, span.order, span.number, partial(self._timed_out, span)))
         call = span.route.call
         if span.hedge is not None and call is not None and call.hedge is not None:

@@ -34,7 +34,15 @@ class Signal(Event):
     """An event that happens where it succeeds: whoever waits for it goes on at once."""
 
     def succeed(self, value: Any = None) -> "Signal":
-        """Let it happen; the last thing that a callback does."""
+        """Let it happen; the last thing that a callback does.
+
+        Raises
+        ------
+        RuntimeError
+            If it has happened already.
+        """
+        if self.callbacks is None:
+            raise RuntimeError(f"{self} has already happened")
         self._ok, self._value = True, value
         _fire(self)
         return self
@@ -87,23 +95,17 @@ class Calendar(simpy.Environment):
         EngineError
             If the instant lies in the past.
         """
-        if not time_s >= self.now:
-            raise self._past(time_s)
         entry = Entry(self, then)
-        entry._value = None
-        # the serial number only keeps a cancelled entry from being compared with its successor
-        heappush(self._entries, (time_s, kind, key, attempt, next(self._serial), entry))
+        self.enter(entry, time_s, kind, key, attempt)
         return entry
 
     def enter(self, entry: Entry, time_s: float, kind: Kind, key: int, attempt: int) -> None:
         """Give an entry made beforehand its place; see ``at``."""
         if not time_s >= self.now:
-            raise self._past(time_s)
+            raise EngineError(f"calendar entries must not lie in the past: {time_s} at {self.now}")
         entry._value = None
+        # the serial number only keeps a cancelled entry from being compared with its successor
         heappush(self._entries, (time_s, kind, key, attempt, next(self._serial), entry))
-
-    def _past(self, time_s: float) -> EngineError:
-        return EngineError(f"calendar entries must not lie in the past: {time_s} at {self.now}")
 
     def schedule(self, event: Event, priority: Any = NORMAL, delay: float = 0) -> None:
         """Queue one of SimPy's own events behind the present entry.

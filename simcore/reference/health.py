@@ -19,7 +19,7 @@ def watch(world: World) -> None:
     for service in world.services:
         if service.spec.health is not None:
             for replica in service.replicas:
-                replica.healthy = True
+                replica.in_rotation = True
             world.calendar.process(_checks(world, service, service.spec.health))
 
 
@@ -36,9 +36,9 @@ def _check(replica: Replica, health: Health) -> None:
         replica.passed += 1
         replica.missed = 0
         if replica.passed == health.healthy_after:
-            replica.healthy = True
+            replica.in_rotation = True
     else:
         replica.missed += 1
         replica.passed = 0
         if replica.missed == health.unhealthy_after:
-            replica.healthy = False
+            replica.in_rotation = False

@@ -44,21 +44,16 @@ class Processor:
         self._virtual = 0.0
         self._since_s = calendar.now
         self._rate = speed
-        self._jobs: list[tuple[float, int, int, Job]] = []
+        self.jobs: list[tuple[float, int, int, Job]] = []  #: a heap of (end in virtual time, key, attempt, job)
         self._completion: Entry | None = None
-
-    @property
-    def n(self) -> int:
-        """Number of jobs."""
-        return len(self._jobs)
 
     def join(self, demand_s: float, key: int, attempt: int) -> Job:
         """Start a job of the given CPU demand; the event happens at its completion."""
         self._sync()
         done = Job(self)
         job = (self._virtual + demand_s, key, attempt, done)
-        heappush(self._jobs, job)
-        if self._pace_up() or self._jobs[0] is job:
+        heappush(self.jobs, job)
+        if self._pace_up() or self.jobs[0] is job:
             self._rearm()
         self._changed()
         return done
@@ -77,10 +72,10 @@ class Processor:
     def cancel(self, job: Job) -> None:
         """Take a job off; the others go on with its share."""
         self._sync()
-        first = self._jobs[0][-1]
-        self._jobs = [other for other in self._jobs if other[-1] is not job]
-        heapify(self._jobs)
-        if not self._jobs:
+        first = self.jobs[0][-1]
+        self.jobs = [other for other in self.jobs if other[-1] is not job]
+        heapify(self.jobs)
+        if not self.jobs:
             self._virtual = 0.0
         if self._pace_up() or first is job:
             self._rearm()
@@ -88,7 +83,7 @@ class Processor:
 
     def clear(self) -> None:
         """Drop all jobs; nobody hears of them again."""
-        self._jobs.clear()
+        self.jobs.clear()
         self._sync()
         self._pace_up()
         self._rearm()
@@ -96,12 +91,12 @@ class Processor:
 
     def _sync(self) -> None:
         now = self.calendar.now
-        self._virtual = self._virtual + (now - self._since_s) * self._rate if self._jobs else 0.0
+        self._virtual = self._virtual + (now - self._since_s) * self._rate if self.jobs else 0.0
         self._since_s = now
 
     def _pace_up(self) -> bool:
         """Recompute the rate per job and say whether it has changed."""
-        before, n = self._rate, len(self._jobs)
+        before, n = self._rate, len(self.jobs)
         self._rate = self.speed if n <= self.cores else self.speed * (self.cores / n)
         return self._rate != before
 
@@ -110,15 +105,15 @@ class Processor:
         if self._completion is not None:
             self._completion.cancel()
             self._completion = None
-        if self._jobs and self._rate > 0.0:
-            end, key, attempt, _ = self._jobs[0]
+        if self.jobs and self._rate > 0.0:
+            end, key, attempt, _ = self.jobs[0]
             wait_s = max(0.0, (end - self._virtual) * (1.0 / self._rate))
             self._completion = self.calendar.at(self.calendar.now + wait_s, Kind.CPU, key, attempt, self._complete)
 
     def _complete(self, _: Event) -> None:
-        end, _key, _attempt, done = heappop(self._jobs)
+        end, _key, _attempt, done = heappop(self.jobs)
         self._completion = None
-        self._virtual = end if self._jobs else 0.0
+        self._virtual = end if self.jobs else 0.0
         self._since_s = self.calendar.now
         self._pace_up()
         self._rearm()

@@ -82,7 +82,7 @@ class Replica:
         self.incarnation = -1
         self.born_s = calendar.now
         self.up_s = -math.inf  #: when it came up; those that are up from the start have always been
-        self.healthy = False  #: what the health checks think of it
+        self.in_rotation = False  #: whether the load balancer takes it for one that answers
         self.passed, self.missed = 0, 0  #: checks in a row
         self.version = service.version
         self.crashes = 0
@@ -108,11 +108,6 @@ class Replica:
         self.waiting = Level(calendar.now)  #: attempts that wait for a connection
         self._calendar = calendar
         self.processor = Processor(calendar, spec.speed, spec.cores, self.refresh_busy)
-
-    @property
-    def in_rotation(self) -> bool:
-        """Whether the load balancer takes it for one that answers."""
-        return self.state is ReplicaState.UP if self.service.spec.health is None else self.healthy
 
     @property
     def memory_bytes(self) -> int:
@@ -148,7 +143,7 @@ class Replica:
         busy = 0.0
         if self.serving:
             cores = self.processor.cores
-            busy = (self.service.spec.cores - cores) + min(float(self.processor.n), cores)
+            busy = (self.service.spec.cores - cores) + min(float(len(self.processor.jobs)), cores)
         self.busy.set(busy, self._calendar.now)
 
     def retune(self) -> None:
@@ -159,8 +154,10 @@ class Replica:
         """Enter a state."""
         self.state = state
         self.serving = state in _SERVING
-        if state in (ReplicaState.DRAINING, ReplicaState.GONE):
-            self.healthy = False
+        if self.service.spec.health is None:
+            self.in_rotation = state is ReplicaState.UP
+        elif state in (ReplicaState.DRAINING, ReplicaState.GONE):
+            self.in_rotation = False
         self.up.set(1.0 if self.serving else 0.0, self._calendar.now)
         self.refresh_busy()
 

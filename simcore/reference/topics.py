@@ -104,7 +104,7 @@ class Topics:
 
     def arm(self, service: ServiceState, modulation: int, share: float) -> None:
         """Let the next message of a keyed share of the partitions that a service consumes be a pill."""
-        base = keyed(self._world.inputs.key, POISON_INDEX + modulation)
+        base = keyed(self._world.key, POISON_INDEX + modulation)
         for partition in self._of(service):
             if uniform(base, np.uint64(partition.number)) < share:
                 partition.armed = True
