@@ -10,17 +10,18 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 from sklearn.neighbors import NearestNeighbors
 
-from agent.api import Topology
 from agent.detectors.burn_rate import BurnRateDetector
 from agent.detectors.raters import RIDGE, Mahalanobis, Neighbours, covariance
 from agent.detectors.staged import CLIP
 from agent.detectors.views import MachineView, ServiceView
+from agent.evaluation.realdata.detection import machine_topology
+from agent.evaluation.realdata.series import Series
 from agent.registry import make_detector
 from simcore.errors import InputError
 from simcore.windows import Metric
 from tests.agent_world import API, DB, TOPOLOGY, healthy, keys, observe
 
-ALONE = Topology(("m",), np.zeros((1, 1), np.bool_), 0, np.zeros(1, np.bool_), 1.0, 1.0, 60.0, 1.0)
+ALONE = machine_topology(Series("m", (), np.zeros((0, 0)), np.zeros((0, 0)), None, 60.0))
 
 
 def quiet(n: int, channels: int = 3, seed: int = 0) -> np.ndarray:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import average_precision_score
 
-from agent.evaluation.detection import average_precision, block_counts, events, intervals, points, poisson_bounds
+from agent.evaluation.detection import average_precision, block_counts, events, intervals, points
 from agent.evaluation.realdata.detection import judge, machine_topology, means, recorded_detector
 from agent.evaluation.realdata.series import Series, find_files, load_series
 from agent.registry import DETECTORS
@@ -158,11 +158,6 @@ def test_an_alarm_that_never_closes_finds_nothing() -> None:
     label[20:30] = label[60:70] = True
     found = events(np.ones(100, np.bool_), label, grace=3)
     assert (found.precision, found.recall, found.f1) == (0.0, 0.0, 0.0)
-
-
-def test_poisson_bounds_are_garwoods() -> None:
-    assert poisson_bounds(0, 10.0) == pytest.approx((0.0, 0.36889), abs=1e-4)
-    assert poisson_bounds(10, 1.0) == pytest.approx((4.7954, 18.3904), abs=1e-3)
 
 
 # --- judging

@@ -35,12 +35,20 @@ class _RatedDetector(TimescaleDetector):
             rater.study(rows, seed)
         scores = [rater.rate(rows) for rater in self._raters]
         self._units = np.stack([np.maximum(np.quantile(score, _UNIT, axis=0), 1e-9) for score in scores])
+        self._remember(self._mean_of(scores), y.shape[1])
+
+    def _remember(self, scores: Floats, n_steps: int) -> None:
+        """Learn from the healthy scores (row, entity) of runs of so many steps."""
+
+    def _mean_of(self, scores: list[Floats]) -> Floats:
+        """Return (row, entity) the mean of the raters' scores in their units."""
+        total = np.zeros(scores[0].shape)
+        for score, unit in zip(scores, self._units, strict=True):
+            total += score / unit
+        return total / len(scores)
 
     def _rate(self, y: Floats) -> Floats:
-        total = np.zeros(y.shape[:2])
-        for rater, unit in zip(self._raters, self._units, strict=True):
-            total += rater.rate(y) / unit
-        return total / len(self._raters)
+        return self._mean_of([rater.rate(y) for rater in self._raters])
 
     def _learned(self) -> dict[str, Any]:
         raters = [rater.state() for rater in self._raters]
@@ -99,11 +107,9 @@ class EnsembleDetector(_RatedDetector):
         self._usual: Floats = np.zeros(0)
         self._cap: Floats = np.zeros(0)
 
-    def _study(self, y: Floats, seed: int) -> None:
-        super()._study(y, seed)
-        steps = int(self.MEMORY * y.shape[1])
+    def _remember(self, scores: Floats, n_steps: int) -> None:
+        steps = int(self.MEMORY * n_steps)
         self._memory_steps = steps if steps > self.SHORT else 0
-        scores = self._rate(y.reshape(-1, *y.shape[2:]))
         self._usual, self._cap = np.quantile(scores, [0.5, self.CAP], axis=0)
 
     def _begin(self, topology: Topology, keys: Keys) -> None:

@@ -1,6 +1,6 @@
 """How good scores and alarms are: point by point and event by event (FIELD: detection; never point-adjusted)."""
 
-__all__ = ["Events", "Points", "average_precision", "block_counts", "events", "intervals", "points", "poisson_bounds"]
+__all__ = ["Events", "Points", "average_precision", "block_counts", "events", "intervals", "points"]
 
 from dataclasses import dataclass
 
@@ -131,12 +131,3 @@ def _f1(precision: float, recall: float) -> float:
         return float("nan")
     both = precision + recall
     return 2.0 * precision * recall / both if both > 0 else 0.0
-
-
-def poisson_bounds(count: int, exposure: float, level: float = 0.95) -> tuple[float, float]:
-    """Return the exact two-sided interval of a rate of which ``count`` events were seen (Garwood 1936)."""
-    from scipy.stats import chi2  # half a second that only this pays
-
-    tail = 0.5 * (1.0 - level)
-    low = float(chi2.ppf(tail, 2 * count)) / 2 if count else 0.0
-    return low / exposure, float(chi2.ppf(1.0 - tail, 2 * count + 2)) / 2 / exposure

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.api import Detector
-from agent.evaluation.detection import intervals, poisson_bounds
-from agent.evaluation.statistics import quantile_of
+from agent.evaluation.detection import intervals
+from agent.evaluation.statistics import Resampler, quantile_of, rate
 from agent.evaluation.training import trained_detector
 from simcore.env import Episodes
 from simcore.model.inputs import Run, make_run
@@ -219,16 +219,21 @@ def _shares(right: int, false: int, found: Bools, real: Bools) -> dict[str, floa
 
 
 def _rate(count: int, hours: float) -> dict[str, float | None]:
-    low, high = poisson_bounds(count, hours) if hours > 0 else (None, None)
-    per_h = count / hours if hours > 0 else None
-    return {"false_per_h": per_h, "false_low_per_h": low, "false_high_per_h": high}
+    found = rate(count, hours)
+    return {
+        "false_per_h": _known(found.value),
+        "false_low_per_h": _known(found.low),
+        "false_high_per_h": _known(found.high),
+    }
 
 
 def _gap(gap: Floats, seed: int) -> dict[str, float | None]:
-    """Return the mean over runs, and its 95 % interval by percentile bootstrap."""
+    """Return the mean over runs, and its 95 % interval."""
     if gap.size < 2:
         return {"gap_s": None, "gap_low_s": None, "gap_high_s": None}
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(0x77617463,))))
-    means = [gap[generator.integers(0, gap.size, gap.size)].mean() for _ in range(BOOTSTRAPS)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return {"gap_s": float(gap.mean()), "gap_low_s": float(low), "gap_high_s": float(high)}
+    found = Resampler(gap.size, seed=seed, resamples=BOOTSTRAPS).mean(gap[None])
+    return {"gap_s": found.value, "gap_low_s": _known(found.low), "gap_high_s": _known(found.high)}
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
