@@ -71,7 +71,7 @@ def test_tasks_and_the_kernels_they_call_come_from_the_cache(tmp_path: Path) -> 
     package = tmp_path / "simcore"
     package.mkdir()
     root = Path(__file__).resolve().parent.parent / "simcore"
-    for name in ("__init__", "jit", "threads"):
+    for name in ("__init__", "jit", "patience", "threads"):
         (package / f"{name}.py").write_text((root / f"{name}.py").read_text(encoding="utf-8"), encoding="utf-8")
     (package / "parts.py").write_text(PARTS, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "MENDSIM_CACHE_DIR": str(tmp_path / "cache")}
