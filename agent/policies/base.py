@@ -1,6 +1,6 @@
 """What policies share: nothing learned, nothing to save, and the step from arms to actions."""
 
-__all__ = ["FixedPolicy", "pick"]
+__all__ = ["FixedPolicy", "check_owner", "pick"]
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -41,10 +41,19 @@ class FixedPolicy:
         InputError
             If it is not.
         """
-        if state.get("name") != self.name or state.get("version") != 1:
-            raise InputError(
-                f"policy state: expected {self.name} version 1, got {state.get('name')} {state.get('version')}"
-            )
+        check_owner(state, self.name)
+
+
+def check_owner(state: dict[str, Any], name: str) -> None:
+    """Check that a state was saved by the policy of this name.
+
+    Raises
+    ------
+    InputError
+        If it was not.
+    """
+    if state.get("name") != name or state.get("version") != 1:
+        raise InputError(f"policy state: expected {name} version 1, got {state.get('name')} {state.get('version')}")
 
 
 def pick(action: Ints, explain: Callable[[int], str]) -> Choices:

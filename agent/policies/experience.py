@@ -21,6 +21,7 @@ import numpy.typing as npt
 from agent.api import BROKEN, PATTERNS, Choices, Decision, Situation
 from agent.keys import uniforms
 from agent.policies.arms import ARMS, Arms
+from agent.policies.base import check_owner
 from agent.policies.playbook import EARLY, PLAYBOOK
 from simcore.errors import InputError
 from simcore.observation import ActionTable, Topology
@@ -211,10 +212,7 @@ class SignatureBandit:
         InputError
             If it is not this policy's, or damaged.
         """
-        if state.get("name") != self.name or state.get("version") != 1:
-            raise InputError(
-                f"policy state: expected {self.name} version 1, got {state.get('name')} {state.get('version')}"
-            )
+        check_owner(state, self.name)
         if state.get("arms") != list(ARMS):
             raise InputError(f"policy state: arms must be {', '.join(ARMS)}, got {state.get('arms')}")
         try:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from agent.api import PATTERNS, Choices, Decision, Situation
 from agent.policies.arms import ARMS, Arms
+from agent.policies.base import check_owner
 from agent.policies.context import CONTEXT, context
 from agent.policies.playbook import PLAYBOOK, Playbook
 from agent.policies.signature import signatures
@@ -251,10 +252,7 @@ class LearnedPolicy:
         InputError
             If it is not this policy's, or damaged.
         """
-        if state.get("name") != self.name or state.get("version") != 1:
-            raise InputError(
-                f"policy state: expected {self.name} version 1, got {state.get('name')} {state.get('version')}"
-            )
+        check_owner(state, self.name)
         if state.get("inputs") != list(INPUTS):
             raise InputError("policy state: inputs are not those of this version; train the policy anew")
         try:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from agent.api import Choices, Decision, Situation
 from agent.policies.arms import ARMS, Arms
+from agent.policies.base import check_owner
 from agent.policies.context import CONTEXT, context
 from agent.policies.experience import prior
 from simcore.errors import InputError
@@ -129,10 +130,7 @@ class LinUcbPolicy:
         InputError
             If it is not this policy's, or damaged.
         """
-        if state.get("name") != self.name or state.get("version") != 1:
-            raise InputError(
-                f"policy state: expected {self.name} version 1, got {state.get('name')} {state.get('version')}"
-            )
+        check_owner(state, self.name)
         for key, known in (("arms", list(ARMS)), ("features", list(FEATURES))):
             if state.get(key) != known:
                 raise InputError(f"policy state: {key} must be {', '.join(known)}, got {state.get(key)}")
