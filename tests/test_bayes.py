@@ -133,7 +133,9 @@ def test_the_one_that_comes_along_knows_slow_and_failing_services_of_a_system_it
     failing(metrics, 1, API, 40)
     made = Bayes()
     made.start(TOPOLOGY, keys(2))
-    diagnosis = made.diagnose(observe(metrics, 50), strange(2, API), remember(metrics, 50, 42), np.arange(2))
+    detection = strange(2, API, 1.2)
+    detection.excess[0, DB] = 1.5  # the slow one is strange too, as any detector would find
+    diagnosis = made.diagnose(observe(metrics, 50), detection, remember(metrics, 50, 42), np.arange(2))
     assert diagnosis.suspect.tolist() == [DB, API]
     assert diagnosis.blame is not None
     np.testing.assert_allclose(diagnosis.confidence, diagnosis.blame.max(1))

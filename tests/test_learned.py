@@ -271,12 +271,12 @@ def test_mistakes_are_reported_before_anything_runs(
 
 def test_a_policy_is_taught_and_then_used(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    small = ("--steps", "60", "--horizon", "4", "--detector", "threshold", "--quiet")
-    result = invoke("train", "policy", "--episodes", "12", "--out", "p.json", "--json", *small)
+    small = ("--steps", "100", "--horizon", "4", "--detector", "threshold", "--quiet")
+    result = invoke("train", "policy", "--episodes", "24", "--out", "p.json", "--json", *small)
     assert result.code == 0, result.err
     assert json.loads(result.out)["decisions"] >= 20
     used = ("--policy", "learned,playbook", "--policy-in", "p.json", "--freeze", "--detector", "threshold")
-    result = invoke("eval", "--episodes", "2", "--steps", "60", *used, "--quiet")
+    result = invoke("eval", "--episodes", "2", "--steps", "100", *used, "--quiet")
     assert result.code == 0, result.err
     again = invoke("train", "policy", "--out", "p.json")
     assert again.code == 2

@@ -46,14 +46,15 @@ def best(context: np.ndarray) -> np.ndarray:
 
 def test_every_estimator_finds_what_the_target_is_worth() -> None:
     log, context = logged(6_000, 1)
-    found, size = estimate(log, best(context), seed=1)
+    found, overlap = estimate(log, best(context), seed=1)
     truth = WORTH.max(1)[context].mean()
     assert set(found) == set(ESTIMATORS)
     for name, interval in found.items():
         assert interval.value == pytest.approx(truth, abs=0.04), name
         if name != "model":
             assert interval.low < truth < interval.high, name
-    assert 100 < size < 6_000
+    assert 100 < overlap.ess < 6_000
+    assert overlap.weight == pytest.approx(1.0, abs=0.06)
     # the log's own mean is another thing altogether
     assert abs(log.reward.mean() - truth) > 0.2
 
@@ -78,9 +79,9 @@ def test_intervals_hold_the_truth_at_about_their_level_and_doubly_robust_is_the_
 def test_the_effective_sample_size_is_the_number_of_equal_weights() -> None:
     n = 50
     same = Log(np.arange(n), np.zeros(n, np.int64), np.full(n, 0.5), np.ones(n), ("db|broken|x",) * n, KINDS)
-    assert estimate(same, np.zeros(n, np.int64), seed=1)[1] == pytest.approx(n)
-    found, size = estimate(same, np.ones(n, np.int64), seed=1)
-    assert size == 0.0
+    assert estimate(same, np.zeros(n, np.int64), seed=1)[1].ess == pytest.approx(n)
+    found, overlap = estimate(same, np.ones(n, np.int64), seed=1)
+    assert overlap == (0.0, 0.0)
     assert np.isnan(found["snips"].value)
     assert found["ips"].value == 0.0
 
@@ -117,12 +118,13 @@ def test_a_softened_policy_says_how_likely_every_choice_was() -> None:
     allowed[:, :6] = True
     situation = ask(metrics, 45, DB, allowed=allowed)
     choices, own = policy.decide(situation), inner.decide(situation)
-    count = situation.allowed.sum(1)
+    # noop, three restarts and two scalings: each kind has a third of what is left to chance
+    assert list(actions().kinds[:6]) == ["noop", *["restart"] * 3, *["scale"] * 2]
+    chance = np.array([1 / 3, 1 / 9, 1 / 9, 1 / 9, 1 / 6, 1 / 6])
     as_told = choices.action == own.action
-    np.testing.assert_allclose(choices.propensity, 0.5 / count + 0.5 * as_told)
-    assert as_told.mean() == pytest.approx(0.5 + 0.5 / 6, abs=0.08)
-    others = np.bincount(choices.action[~as_told], minlength=6)
-    assert (others > 0).sum() == 5
+    np.testing.assert_allclose(choices.propensity, 0.5 * chance[choices.action] + 0.5 * as_told)
+    expected = 0.5 * chance + 0.5 * np.bincount(own.action, minlength=6) / 400
+    np.testing.assert_allclose(np.bincount(choices.action, minlength=6) / 400, expected, atol=0.08)
     assert allowed[np.arange(400), choices.action].all()
     again = policy.decide(situation)
     np.testing.assert_array_equal(choices.action, again.action)

@@ -13,7 +13,7 @@ from agent.commands.warm import Helper, helper_for, main
 from agent.detectors.forest import score_forests
 from agent.diagnosers.evidence import weigh
 from agent.evaluation.study import Study
-from agent.policies.bandit import _allot
+from agent.policies.arms import worst_slot
 from simcore.engines.registry import open_session
 from simcore.kernels.batch import LARGE_PARTS
 from simcore.model.inputs import make_run
@@ -40,7 +40,7 @@ def test_the_large_parts_have_the_types_that_the_event_loop_asks_for() -> None:
 
 def test_the_second_process_lets_every_part_of_the_agent_work() -> None:
     main(list(DEFAULTS.values()))
-    for kernel in (score_forests, weigh, _allot):
+    for kernel in (score_forests, weigh, worst_slot):
         assert kernel.signatures, kernel.__name__
 
 

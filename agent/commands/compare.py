@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.commands.base import Command, common_options, contest_options, fault_options, option
+from agent.commands.files import check_picture
 
 if TYPE_CHECKING:
     from agent.evaluation.compare import Comparison
@@ -71,7 +72,6 @@ def compare(**options: Any) -> int:
 def _study(options: dict[str, Any], mistakes: Any) -> "tuple[Study | None, dict[str, list[dict[str, Any]]]]":
     """Return the study and the states given, noting what is wrong."""
     from agent.commands.setup import build_study, states_of
-    from agent.evaluation.pictures import check_target
 
     names = [name.strip() for name in options["policies"].split(",")]
     if "noop" not in names:
@@ -83,9 +83,7 @@ def _study(options: dict[str, Any], mistakes: Any) -> "tuple[Study | None, dict[
     states = {} if study is None else states_of(options["policy_in"], study.policies, mistakes)
     if options["unseen"] and study is not None:
         _check_unseen(study, states, mistakes)
-    if options["png"] is not None:
-        with mistakes.collect():
-            check_target(options["png"])
+    check_picture("--png", options["png"], options["force"], mistakes)
     return study, states
 
 

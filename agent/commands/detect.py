@@ -4,13 +4,13 @@ __all__ = ["detect"]
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.commands.base import Command, Group, option
+from agent.commands.files import check_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,9 +53,12 @@ def evaluate(**options: Any) -> int:
     without point-adjustment; precision, recall and F1 are at a threshold set on healthy rows, point by point and, for
     alarms, event by event.
     """
+    import polars as pl
+
     from agent.commands.progress import Compiling, Progress
     from agent.evaluation.realdata.detection import flat, judge, means
     from agent.evaluation.realdata.series import load_series
+    from simcore.telemetry.files import write_table
 
     files, names = _checked(options)
     judged: list[Judged] = []
@@ -71,7 +74,7 @@ def evaluate(**options: Any) -> int:
             interrupted = True
     over = means(judged, seed=options["seed"])
     if options["out"] and judged:
-        _write(options["out"], judged)
+        write_table(Path(options["out"]), pl.DataFrame([flat(row) for row in judged], infer_schema_length=None))
     if interrupted:
         click.echo(f"interrupted after {len(judged)} of {len(files) * len(names)}", err=True)
     if options["as_json"]:
@@ -100,14 +103,7 @@ def _checked(options: dict[str, Any]) -> "tuple[list[Path], list[str]]":
     for path in files:
         with mistakes.collect():
             load_series(path, train_share=options["train_share"], step_s=options["step_s"])
-    if options["out"]:
-        target = Path(options["out"])
-        if target.suffix not in (".csv", ".parquet"):
-            mistakes.lines.append(f"--out: must end in .csv or .parquet, got {target}")
-        elif not target.resolve().parent.is_dir():
-            mistakes.lines.append(f"--out: there is no folder {target.resolve().parent}")
-        elif target.exists() and not options["force"]:
-            mistakes.lines.append(f"--out: {target} exists; use --force to replace it")
+    check_file("--out", options["out"], options["force"], mistakes, (".csv", ".parquet"))
     mistakes.report()
     return files, names
 
@@ -125,22 +121,6 @@ def _detectors(text: str, mistakes: "Mistakes") -> list[str]:
     if len(set(names)) < len(names):
         mistakes.lines.append(f"--detector names something twice: {', '.join(names)}")
     return [name for name in dict.fromkeys(names) if name in DETECTORS]
-
-
-def _write(path: str, judged: "Sequence[Judged]") -> None:
-    import polars as pl
-
-    from agent.evaluation.realdata.detection import flat
-    from simcore.errors import ResultsError
-
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.tmp")
-    table = pl.DataFrame([flat(row) for row in judged], infer_schema_length=None)
-    try:
-        (table.write_csv if target.suffix == ".csv" else table.write_parquet)(temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise ResultsError(f"cannot write {path}: {error.strerror}") from error
 
 
 _HEADS = ("AUC-PR", "95 % interval", "prec.", "recall", "F1", "ev.prec.", "ev.recall", "ev.F1", "delay", "f.alarms/day")

@@ -4,7 +4,6 @@ __all__ = ["evaluate"]
 
 import contextlib
 import json
-import os
 import re
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.commands.base import Command, agent_options, common_options, fault_options, option
+from agent.commands.files import check_file
 
 if TYPE_CHECKING:
     from agent.evaluation.study import Outcome, Study
@@ -46,12 +46,13 @@ def evaluate(**options: Any) -> int:
     if study is not None:
         with mistakes.collect():
             learned = learned_states(options["policy_in"], study.policies)
-    _check_file(options["policy_out"], options["force"], mistakes)
+    check_file("--policy-out", options["policy_out"], options["force"], mistakes)
     mistakes.report()
     assert study is not None
     if study.faults is None and not study.scenario.faults.mix and not options["quiet"]:
         click.echo(f"note: scenario {study.scenario.name} draws no faults; aim one with --fault TYPE@TARGET", err=True)
 
+    from simcore.telemetry.files import write_json
     from simcore.telemetry.writers import ResultsWriter, describe
 
     metadata = describe(study.scenario, seed=study.seed, arguments=study.arguments())
@@ -65,7 +66,7 @@ def evaluate(**options: Any) -> int:
             ended = {"complete": False, "stopped_by": "Ctrl-C"} if outcome.interrupted else {}
             writer.close({**ended, "policy_states": outcome.states, "detector_state": detector, "how": facts})
     if options["policy_out"] and outcome.learned:
-        _write_learned(options["policy_out"], outcome.learned)
+        write_json(Path(options["policy_out"]), {"policies": outcome.learned})
     _report(study, outcome, options, facts, writer)
     return 1 if outcome.interrupted else 0
 
@@ -105,27 +106,6 @@ def _measured(
         "compile_s": compiling.seconds,
     }
     return outcome, measured, None if detector is None else detector.state()
-
-
-def _check_file(path: str | None, force: bool, mistakes: Any) -> None:
-    if path is None:
-        return
-    if not Path(path).resolve().parent.is_dir():
-        mistakes.lines.append(f"--policy-out: there is no folder {Path(path).resolve().parent}")
-    elif Path(path).exists() and not force:
-        mistakes.lines.append(f"--policy-out: {path} exists; use --force to replace it")
-
-
-def _write_learned(path: str, learned: dict[str, dict[str, Any]]) -> None:
-    from simcore.errors import ResultsError
-
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        temporary.write_text(json.dumps({"policies": learned}, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(temporary, target)
-    except OSError as error:
-        raise ResultsError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _facts(outcome: "Outcome", options: dict[str, Any], measured: dict[str, float]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.commands.base import Command, option
+from agent.commands.files import check_picture
 
 if TYPE_CHECKING:
     from agent.evaluation.explanation import Explanation
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 @option("--from", "source", metavar="RESULTS", required=True, help="What eval or compare wrote.")
 @option("--row", type=click.IntRange(0), metavar="N", required=True, help="Which row, counted from 0.")
 @option("--png", metavar="FILE", help="The run beside its twins (.png or .svg).")
+@option("--force", is_flag=True, show_default=False, help="Replace the file of --png.")
 @option("--no-best", is_flag=True, show_default=False, help="Leave out what the best action would have been.")
 @option("--engine", type=click.Choice(["batch", "simpy"]), default="batch", help="Both give the same results.")
 @option("--threads", type=click.IntRange(1, 100_000), metavar="N", help="Else one per core; no matter to the results.")
@@ -27,6 +29,7 @@ def explain(
     source: str,
     row: int,
     png: str | None,
+    force: bool,
     no_best: bool,
     engine: str,
     threads: int | None,
@@ -41,16 +44,14 @@ def explain(
     from agent.commands.progress import Compiling
     from agent.commands.setup import Mistakes
     from agent.evaluation.explanation import explain as explained
-    from agent.evaluation.pictures import check_target, draw_explanation, save
+    from agent.evaluation.pictures import draw_explanation, save
     from agent.evaluation.replay import replay_of
 
     mistakes = Mistakes()
     replay = None
     with mistakes.collect():
         replay = replay_of(source, row)
-    if png is not None:
-        with mistakes.collect():
-            check_target(png)
+    check_picture("--png", png, force, mistakes)
     mistakes.report()
     assert replay is not None
     with Compiling(quiet=quiet):

@@ -4,12 +4,12 @@ __all__ = ["optimal_map"]
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.commands.base import Command, option
+from agent.commands.files import check_picture
 
 if TYPE_CHECKING:
     from agent.evaluation.optimal import Cell, Grid
@@ -45,7 +45,7 @@ def optimal_map(**options: Any) -> int:
 
     mistakes = Mistakes()
     scenario, given = _grid(options, mistakes)
-    _check_picture(options, mistakes)
+    check_picture("--picture", options["picture"], options["force"], mistakes)
     mistakes.report()
     assert scenario is not None
     assert given is not None
@@ -134,19 +134,3 @@ def _grid(options: dict[str, Any], mistakes: Any) -> tuple["Scenario | None", "G
     with mistakes.collect():
         given.check(scenario)
     return scenario, given
-
-
-def _check_picture(options: dict[str, Any], mistakes: Any) -> None:
-    if options["picture"] is None:
-        return
-    path = Path(options["picture"])
-    if path.suffix.lower() != ".png":
-        mistakes.lines.append(f"--picture must name a .png file, got {path}")
-    if not path.resolve().parent.is_dir():
-        mistakes.lines.append(f"--picture: there is no folder {path.resolve().parent}")
-    elif path.exists() and not options["force"]:
-        mistakes.lines.append(f"--picture: {path} exists; use --force to replace it")
-    import importlib.util
-
-    if importlib.util.find_spec("matplotlib") is None:
-        mistakes.lines.append("--picture needs matplotlib: install mendsim[pictures]")

@@ -97,13 +97,16 @@ def _tell(study: "Study", logs: "dict[str, Log]", options: dict[str, Any]) -> No
         return
     cells = [
         [
-            row["policy"], row["estimator"], str(row["runs"]), cell(row["ess"], 1), cell(row["truth"], 3),
-            cell(row["estimate"], 3), cell_between(row["low"], row["high"], 3), cell(row["error"], 3),
-            "yes" if row["covered"] else "no",
+            row["policy"], row["estimator"], str(row["runs"]), cell(row["ess"], 1), cell(row["weight"], 2),
+            cell(row["truth"], 3), cell(row["estimate"], 3), cell_between(row["low"], row["high"], 3),
+            cell(row["error"], 3), "yes" if row["covered"] else "no",
         ]
         for row in rows
     ]  # fmt: skip
-    heads = ["policy", "estimator", "decisions", "ESS", "truth", "estimate", "95 % interval", "error", "holds truth"]
+    heads = [
+        "policy", "estimator", "decisions", "ESS", "weight", "truth", "estimate", "95 % interval", "error",
+        "holds truth",
+    ]  # fmt: skip
     click.echo(
         f"{study.scenario.name}: seed {study.seed}, split {study.split}; log of {options['behaviour']} with"
         f" {options['chance']:.0%} left to chance; reward of the first decision\n\n{grid(heads, cells)}\n"

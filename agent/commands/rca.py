@@ -3,13 +3,13 @@
 __all__ = ["rca"]
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.commands.base import Command, Group, common_options, fault_options, option
+from agent.commands.files import check_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,12 +39,15 @@ def evaluate(**options: Any) -> None:
     AC@1, AC@3, Avg@5 and MRR are means over the cases, ties counted as random order; in brackets the 95 % bootstrap
     interval of AC@1.
     """
+    import polars as pl
+
     from agent.commands.setup import Mistakes
     from agent.evaluation.realdata.sources import load_cases
+    from simcore.telemetry.files import write_table
 
     mistakes = Mistakes()
     names = _names(options["diagnosers"], mistakes)
-    target = _target(options["out"], options["force"], mistakes)
+    check_file("--out", options["out"], options["force"], mistakes, (".csv", ".parquet"))
     cases = []
     with mistakes.collect():
         cases = load_cases(options["data"])
@@ -54,8 +57,8 @@ def evaluate(**options: Any) -> None:
 
     verdicts = run(cases, names)
     rows = summarise(verdicts, seed=options["seed"])
-    if target is not None:
-        _write(verdicts, target)
+    if options["out"] is not None:
+        write_table(Path(options["out"]), pl.DataFrame([_plain(verdict) for verdict in verdicts]))
     if options["as_json"]:
         found: dict[str, Any] = {"data": options["data"], "cases": len(cases), "summary": rows}
         if options["per_case"]:
@@ -176,40 +179,10 @@ def _learned(path: str | None, names: list[str]) -> dict[str, dict[str, Any]]:
     return {name: state}
 
 
-def _target(out: str | None, force: bool, mistakes: "Mistakes") -> Path | None:
-    if out is None:
-        return None
-    path = Path(out)
-    if path.suffix not in (".csv", ".parquet"):
-        mistakes.lines.append(f"--out must end in .csv or .parquet, got {out}")
-    elif not path.resolve().parent.is_dir():
-        mistakes.lines.append(f"--out: there is no folder {path.resolve().parent}")
-    elif path.exists() and not force:
-        mistakes.lines.append(f"--out: {out} exists; use --force to replace it")
-    return path
-
-
 def _plain(verdict: "Verdict") -> dict[str, Any]:
     import dataclasses
 
     return dataclasses.asdict(verdict)
-
-
-def _write(verdicts: "Sequence[Verdict]", target: Path) -> None:
-    import polars as pl
-
-    from simcore.errors import ResultsError
-
-    table = pl.DataFrame([_plain(verdict) for verdict in verdicts])
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        if target.suffix == ".csv":
-            table.write_csv(temporary)
-        else:
-            table.write_parquet(temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise ResultsError(f"cannot write {target}: {error.strerror}") from error
 
 
 def _show_cases(verdicts: "Sequence[Verdict]") -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.commands.base import Command, agent_options, common_options, fault_options, option
+from agent.commands.files import check_file
 
 if TYPE_CHECKING:
     from agent.evaluation.replay import Replay
@@ -46,13 +47,15 @@ def run(**options: Any) -> int:
 
     from agent.commands.warm import helper_for
     from agent.evaluation.replay import play_replay
+    from simcore.telemetry.files import write_table
+    from simcore.telemetry.tables import events
 
     with Compiling(quiet=options["quiet"], helper=helper_for(replay.study, options["engine"])):
         played = play_replay(
             replay, engine=options["engine"], threads=options["threads"], log=options["events"] is not None
         )
     if options["events"] is not None:
-        _write_events(options["events"], replay.run, played.episodes.session.events(0))
+        write_table(Path(options["events"]), events(replay.run, played.episodes.session.events(0)))
     if options["as_json"]:
         import json
 
@@ -73,14 +76,7 @@ def _check(options: dict[str, Any], mistakes: Any) -> None:
         if given:
             names = ", ".join("--" + {"number": "run"}.get(name, name).replace("_", "-") for name in given)
             mistakes.lines.append(f"--from replays a row as it was; it leaves no room for {names}")
-    if options["events"] is not None:
-        path = Path(options["events"])
-        if path.suffix.lower() not in (".csv", ".parquet"):
-            mistakes.lines.append(f"--events must name a .csv or .parquet file, got {path}")
-        if not path.resolve().parent.is_dir():
-            mistakes.lines.append(f"--events: there is no folder {path.resolve().parent}")
-        elif path.exists() and not options["force"]:
-            mistakes.lines.append(f"--events: {path} exists; use --force to replace it")
+    check_file("--events", options["events"], options["force"], mistakes, (".csv", ".parquet"))
     if options["as_json"] and options["render"]:
         mistakes.lines.append("--json and --render exclude each other")
     if options["policy"] and "," in options["policy"]:
@@ -103,23 +99,6 @@ def _replay(options: dict[str, Any], mistakes: Any) -> "Replay | None":
         name = study.policies[0] if study.policies else None
         return Replay(study=study, run=options["number"], policy=name, state=learned.get(name or ""))
     return None
-
-
-def _write_events(path: str, run: int, log: Any) -> None:
-    from simcore.errors import ResultsError
-    from simcore.telemetry.tables import events
-
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.tmp")
-    table = events(run, log)
-    try:
-        if target.suffix.lower() == ".csv":
-            table.write_csv(temporary)
-        else:
-            table.write_parquet(temporary)
-        temporary.replace(target)
-    except OSError as error:
-        raise ResultsError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _compare(differences: list[str] | None, options: dict[str, Any]) -> int:

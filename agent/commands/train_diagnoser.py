@@ -3,13 +3,13 @@
 __all__ = ["diagnoser"]
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.commands.base import Command, option
+from agent.commands.files import check_file
 
 if TYPE_CHECKING:
     from agent.evaluation.learning import Examples
@@ -38,14 +38,11 @@ def diagnoser(**options: Any) -> None:
 
     mistakes = Mistakes()
     studies = _studies(options, mistakes)
-    target = Path(options["out"])
-    if not target.resolve().parent.is_dir():
-        mistakes.lines.append(f"--out: there is no folder {target.resolve().parent}")
-    elif target.exists() and not options["force"]:
-        mistakes.lines.append(f"--out: {target} exists; use --force to replace it")
+    check_file("--out", options["out"], options["force"], mistakes)
     mistakes.report()
     from agent.evaluation.learning import calibrated, fit
     from agent.evaluation.reliability import reliability
+    from simcore.telemetry.files import write_json
 
     learned = _examples(studies, options, "train", options["episodes"])
     held = {
@@ -55,9 +52,11 @@ def diagnoser(**options: Any) -> None:
     made = fit(learned, learned_from=f"{names}: {options['episodes']} runs each, seed {options['seed']}")
     made, temperature = calibrated(made, held["calibrate"])
     found = reliability(made, held["tune"])
-    _write(made.state(), target)
+    write_json(Path(options["out"]), made.state())
     if options["as_json"]:
-        click.echo(json.dumps({"temperature": temperature, **found, "state": str(target)}, indent=2, allow_nan=False))
+        click.echo(
+            json.dumps({"temperature": temperature, **found, "state": options["out"]}, indent=2, allow_nan=False)
+        )
         return
     click.echo(f"learned from {made.learned_from}; temperature {temperature:.2f}")
     click.echo(
@@ -67,7 +66,7 @@ def diagnoser(**options: Any) -> None:
     for bin_ in found["bins"]:
         between = f"{bin_['low']:.2f} .. {bin_['high']:.2f}"
         click.echo(f"{between:>14}{bin_['mean']:>7.2f}{bin_['right']:>7.2f}{bin_['share']:>7.0%}")
-    click.echo(f"\nstate in {target}")
+    click.echo(f"\nstate in {options['out']}")
 
 
 def _studies(options: dict[str, Any], mistakes: Any) -> "list[Study]":
@@ -103,14 +102,3 @@ def _examples(studies: "list[Study]", options: dict[str, Any], split: str, episo
         with Compiling(quiet=options["quiet"]), Progress(episodes, quiet=options["quiet"]) as progress:
             found.append(collect(part, threads=options["threads"], on_progress=progress.show))
     return joined(found)
-
-
-def _write(state: dict[str, Any], target: Path) -> None:
-    from simcore.errors import ResultsError
-
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        temporary.write_text(json.dumps(state, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(temporary, target)
-    except OSError as error:
-        raise ResultsError(f"cannot write {target}: {error.strerror}") from error

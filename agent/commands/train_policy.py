@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.commands.base import Command, common_options, option
+from agent.commands.files import check_file
 
 if TYPE_CHECKING:
     from agent.evaluation.lessons import Lessons
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @option("--detector", metavar="NAME", help="When something is wrong; else the default detector.")
 @option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs it learns from.")
 @option("--diagnoser", metavar="NAME", help="Where it is; else the default diagnoser.")
-@option("--out", metavar="FILE", help="Where the taught policy goes (JSON), for --policy-in.")
+@option("--out", required=True, metavar="FILE", help="Where the taught policy goes (JSON), for --policy-in.")
 @option("--force", is_flag=True, show_default=False, help="Replace the file of --out.")
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def policy(**options: Any) -> int:
@@ -42,14 +43,15 @@ def policy(**options: Any) -> int:
     mistakes = Mistakes()
     scenarios = _scenarios(options, mistakes)
     detector, diagnoser = _parts(options, mistakes)
-    _check_out(options, mistakes)
+    check_file("--out", options["out"], options["force"], mistakes)
     mistakes.report()
 
     from agent.evaluation.teaching import teach
+    from simcore.telemetry.files import write_json
 
     lessons, interrupted = _lessons(scenarios, detector, diagnoser, options)
     taught, report = teach(lessons, seed=options["seed"], scenarios=[scenario.digest for scenario in scenarios])
-    _write(options["out"], {"policies": {taught.name: taught.state()}})
+    write_json(Path(options["out"]), {"policies": {taught.name: taught.state()}})
     if options["as_json"]:
         click.echo(json.dumps(dataclasses.asdict(report) | {"interrupted": interrupted}, indent=2, allow_nan=False))
     else:
@@ -98,19 +100,6 @@ def _parts(options: dict[str, Any], mistakes: Any) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def _check_out(options: dict[str, Any], mistakes: Any) -> None:
-    if options["out"] is None:
-        mistakes.lines.append("--out is needed: it names the file that the taught policy goes into")
-        return
-    target = Path(options["out"])
-    if not target.resolve().parent.is_dir():
-        mistakes.lines.append(f"--out: there is no folder {target.resolve().parent}")
-    elif target.is_dir():
-        mistakes.lines.append(f"--out: {target} is a folder")
-    elif target.exists() and not options["force"]:
-        mistakes.lines.append(f"--out: {target} exists; use --force to replace it")
-
-
 def _lessons(
     scenarios: "list[Scenario]", detector: str, diagnoser: str, options: dict[str, Any]
 ) -> "tuple[Lessons, bool]":
@@ -151,20 +140,6 @@ def _lessons(
     if not parts:
         raise KeyboardInterrupt
     return Lessons.joined(parts), interrupted
-
-
-def _write(path: str, content: dict[str, Any]) -> None:
-    import os
-
-    from simcore.errors import ResultsError
-
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        temporary.write_text(json.dumps(content, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(temporary, target)
-    except OSError as error:
-        raise ResultsError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _text(report: "Report") -> str:

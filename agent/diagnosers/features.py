@@ -22,8 +22,8 @@ _DEVIATIONS = (
     Metric.IN_FLIGHT, Metric.QUEUE_LENGTH, Metric.TIMEOUTS, Metric.RETRIES, Metric.REJECTED, Metric.POOL_WAITING,
     Metric.DENIED, Metric.HIT_RATIO,
 )  # fmt: skip
-#: Metrics whose level counts as it is.
-_LEVELS = (Metric.ERROR_RATE, Metric.CPU_UTIL, Metric.MEMORY_FRAC)
+#: Metrics whose level counts as it is; of errors only what is new.
+_LEVELS = (Metric.CPU_UTIL, Metric.MEMORY_FRAC)
 #: Neighbours hand on these pieces of evidence: to a caller the strongest of its callees, and the other way round.
 _SHARED = ("latency", "errors", "replicas")
 _CHANGE_S = 60.0
@@ -33,6 +33,7 @@ SERVICE_FEATURES = (
     "follows",
     *(f"own_{i}" for i in range(len(OWN_PARTS))),
     *(f"z_{metric.name.lower()}" for metric in _DEVIATIONS),
+    "new_errors",
     *(f"now_{metric.name.lower()}" for metric in _LEVELS),
     *(f"callees_{part}" for part in _SHARED),
     *(f"callers_{part}" for part in _SHARED),
@@ -88,7 +89,7 @@ class Features:
         excess = np.clip(np.nan_to_num(detection.excess[runs]), 0.0, 2.0)
         age = observation.change_age_s[runs]
         changed = np.where(np.isnan(age), 0.0, np.exp(-np.nan_to_num(age) / _CHANGE_S))
-        errors = levels[..., 0]
+        errors = np.maximum(0.0, view.rise(Metric.ERROR_RATE)[:, :-1])
         callers_errors = _neighbours(errors[..., None], topology.calls.T)[..., 0]
         single = np.stack(
             [
@@ -108,6 +109,7 @@ class Features:
                 r[..., None],
                 own,
                 deviations,
+                errors[..., None],
                 levels,
                 _neighbours(shared, topology.calls),
                 _neighbours(shared, topology.calls.T),

@@ -216,11 +216,13 @@ def _made(flat: Floats, classes: tuple[str, ...], learned_from: str) -> Bayes:
 
 
 def calibrated(bayes: Bayes, examples: Examples) -> tuple[Bayes, float]:
-    """Return the diagnoser with its log odds divided by the temperature at which other examples are likeliest.
+    """Return the diagnoser with its log odds divided by a temperature, and that.
 
-    Temperature scaling (Guo et al. 2017); the ranking stays as it is.
+    It is the one at which who is at fault (whatever the class) is likeliest in other examples: temperature scaling (Guo
+    et al. 2017). That is what the confidence of a diagnosis says.
     """
-    truth = _truth(examples)
+    culprit = np.broadcast_to(examples.truth.any(2, keepdims=True), examples.truth.shape)
+    truth = np.concatenate([culprit.reshape(len(culprit), -1), examples.others], 1)
     mass = examples.weight / examples.weight.sum()
 
     def loss(log_t: float) -> float:

@@ -1,10 +1,10 @@
 """What a policy is worth, from the log of another: estimators, and how wrong they are (Dudik, Langford and Li 2011)."""
 
-__all__ = ["ESTIMATORS", "Log", "audit", "estimate", "first_decisions", "merged", "model"]
+__all__ = ["ESTIMATORS", "Log", "Overlap", "audit", "estimate", "first_decisions", "merged", "model"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -107,8 +107,15 @@ def _keys(log: Log, action: int, context: str) -> tuple[Any, Any, Any]:
     return log.kinds[action].partition("@")[0], action, (action, context)
 
 
-def estimate(log: Log, choice: Ints, *, seed: int) -> tuple[dict[str, Interval], float]:
-    """Return what a policy is estimated to be worth by each estimator, and the effective sample size.
+class Overlap(NamedTuple):
+    """How much of a log speaks of a policy."""
+
+    ess: float  #: effective sample size, (sum of the weights)^2 / sum of their squares
+    weight: float  #: mean weight; 1 but for chance, if the log holds what the policy does wherever it does it
+
+
+def estimate(log: Log, choice: Ints, *, seed: int) -> tuple[dict[str, Interval], Overlap]:
+    """Return what a policy is estimated to be worth by each estimator, and how far the log speaks of it.
 
     Parameters
     ----------
@@ -132,7 +139,8 @@ def estimate(log: Log, choice: Ints, *, seed: int) -> tuple[dict[str, Interval],
     known = shares[np.isfinite(shares)]
     low, high = np.quantile(known, [tail, 1.0 - tail]) if known.size else (np.nan, np.nan)
     found["snips"] = Interval(value, float(low), float(high))
-    return {name: found[name] for name in ESTIMATORS}, 0.0 if np.isnan(size) else size
+    overlap = Overlap(0.0 if np.isnan(size) else size, float(weight.mean()))
+    return {name: found[name] for name in ESTIMATORS}, overlap
 
 
 def audit(log: Log, targets: dict[str, Log], *, seed: int) -> list[dict[str, Any]]:
@@ -150,7 +158,7 @@ def audit(log: Log, targets: dict[str, Log], *, seed: int) -> list[dict[str, Any
     Returns
     -------
     list
-        ``policy, estimator, runs, ess, truth, estimate, low, high, error, covered``.
+        ``policy, estimator, runs, ess, weight, truth, estimate, low, high, error, covered``.
     """
     rows: list[dict[str, Any]] = []
     for policy, own in targets.items():
@@ -159,10 +167,10 @@ def audit(log: Log, targets: dict[str, Log], *, seed: int) -> list[dict[str, Any
         logged, real = _sorted(logged), _sorted(real)
         if not shared.size:
             continue
-        found, size = estimate(logged, real.action, seed=seed)
+        found, overlap = estimate(logged, real.action, seed=seed)
         truth = float(real.reward.mean())
         for name, interval in found.items():
-            row = {"policy": policy, "estimator": name, "runs": int(shared.size), "ess": size, "truth": truth}
+            row = {"policy": policy, "estimator": name, "runs": int(shared.size), **overlap._asdict(), "truth": truth}
             row |= {"estimate": interval.value, "low": interval.low, "high": interval.high}
             row |= {"error": interval.value - truth, "covered": bool(interval.low <= truth <= interval.high)}
             rows.append({key: None if value != value else value for key, value in row.items()})

@@ -1,8 +1,7 @@
 """Pictures of comparisons and runs, in colours that do not depend on telling red from green (Okabe and Ito 2008)."""
 
-__all__ = ["COLOURS", "canvas", "check_target", "draw_comparison", "draw_explanation", "save"]
+__all__ = ["COLOURS", "canvas", "draw_comparison", "draw_explanation", "save"]
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import polars as pl
 
 from agent.evaluation.compare import PRIMARY, Comparison
 from simcore.env import Episodes
-from simcore.errors import InputError, ResultsError
+from simcore.errors import ResultsError
 from simcore.windows import Metric
 
 if TYPE_CHECKING:
@@ -19,28 +18,6 @@ if TYPE_CHECKING:
 #: Told apart by everybody; by line style too where there are more policies than colours.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINES = ("-", "--", ":")
-
-
-def check_target(path: str) -> None:
-    """Check that a picture can be drawn into a file of this name.
-
-    Raises
-    ------
-    InputError
-        If the name does not end in .png or .svg, its folder is missing, or matplotlib is not there.
-    """
-    target = Path(path)
-    mistakes = []
-    if target.suffix.lower() not in (".png", ".svg"):
-        mistakes.append(f"a picture's name must end in .png or .svg, got {path}")
-    if not target.resolve().parent.is_dir():
-        mistakes.append(f"there is no folder {target.resolve().parent}")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        mistakes.append("pictures need matplotlib: install the extra 'pictures'")
-    if mistakes:
-        raise InputError("\n".join(mistakes))
 
 
 def canvas(rows: int, columns: int, *, size: tuple[float, float]) -> Any:

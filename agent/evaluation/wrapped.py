@@ -70,6 +70,7 @@ class _Wrapped:
 class Softened(_Wrapped):
     """Takes any allowed action at random with some probability, else what a policy that is certain takes.
 
+    Chance draws a kind of action first, then one of that kind: there are many targets to restart, and one way to wait.
     So every allowed action has a chance, and its propensity is known: what the log of a decision needs for others to
     be judged by it.
     """
@@ -96,6 +97,13 @@ class Softened(_Wrapped):
         super().__init__(inner)
         self.share = share
 
+    def start(self, topology: Topology, actions: ActionTable) -> None:
+        """Begin a batch."""
+        super().start(topology, actions)
+        kinds = list(dict.fromkeys(actions.kinds))
+        self._kind = np.array([kinds.index(kind) for kind in actions.kinds], np.int64)
+        self._of_kind = (self._kind[:, None] == np.arange(len(kinds))).astype(np.float64)  # (action, kind)
+
     def decide(self, situation: Situation) -> Choices:
         """Choose for every row.
 
@@ -107,12 +115,15 @@ class Softened(_Wrapped):
         own = self.inner.decide(situation)
         if not (own.propensity == 1.0).all():
             raise InputError(f"{self.inner.name} leaves decisions to chance itself: its propensities are not all known")
-        count = situation.allowed.sum(1)
-        keys = subkeys(situation.keys, np.full(count.size, _CHANCE))
-        rank = np.minimum((uniforms(subkeys(keys, np.ones(count.size, np.uint64))) * count).astype(np.int64), count - 1)
-        any_one = np.argmax(np.cumsum(situation.allowed, 1) > rank[:, None], 1)
+        n = situation.runs.size
+        keys = subkeys(situation.keys, np.full(n, _CHANCE))
+        within = situation.allowed.astype(np.float64) @ self._of_kind  # (row, kind) allowed actions
+        share = (within > 0).sum(1, keepdims=True) * within[:, self._kind]
+        chance = np.divide(situation.allowed, share, out=np.zeros(share.shape), where=share > 0)
+        drawn = uniforms(subkeys(keys, np.ones(n, np.uint64)))
+        any_one = np.argmax(np.cumsum(chance, 1) > drawn[:, None], 1)
         action = np.where(uniforms(keys) < self.share, any_one, own.action).astype(np.int64)
-        propensity = self.share / count + (1.0 - self.share) * (action == own.action)
+        propensity = self.share * chance[np.arange(n), action] + (1.0 - self.share) * (action == own.action)
         return Choices(action, propensity, own.score, own.explain)
 
 

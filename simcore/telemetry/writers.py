@@ -21,6 +21,7 @@ import polars as pl
 
 from simcore.errors import ResultsError
 from simcore.model.scenario import Scenario
+from simcore.telemetry.files import replace_file, temporary_of, why
 from simcore.telemetry.tables import KEY, SCHEMAS, empty
 
 #: Runs in one part of a folder.
@@ -97,9 +98,9 @@ class ResultsWriter:
                 _clear(self.target)
             else:
                 # an unwritable folder shows now, not after an hour of simulation
-                _temporary(self.target).write_bytes(b"")
+                temporary_of(self.target).write_bytes(b"")
             if self.kind == "csv":
-                self._csv = _temporary(self.target).open("wb")
+                self._csv = temporary_of(self.target).open("wb")
         if self.kind == "folder":
             self._write_metadata({"complete": False})
 
@@ -118,7 +119,7 @@ class ResultsWriter:
         try:
             taken = self.kind != "folder" or any(target.iterdir())
         except OSError as error:
-            raise ResultsError(f"cannot read {target}: {_reason(error)}") from error
+            raise ResultsError(f"cannot read {target}: {why(error)}") from error
         if taken and not force:
             state = "is not empty" if self.kind == "folder" else "exists"
             raise ResultsError(f"cannot write {target}: it {state}; use --force to replace it")
@@ -204,7 +205,7 @@ class ResultsWriter:
             with contextlib.suppress(OSError):
                 self._csv.close()
         with contextlib.suppress(OSError):
-            _temporary(self.target).unlink(missing_ok=True)
+            temporary_of(self.target).unlink(missing_ok=True)
 
     def _append(self, table: pl.DataFrame) -> None:
         text = io.BytesIO()
@@ -216,7 +217,7 @@ class ResultsWriter:
         except OSError as error:
             self._finish({"complete": False, "stopped_by": "ResultsError"})
             raise ResultsError(
-                f"cannot write {self.target}: {_reason(error)}; {self.n_kept} {self._unit} were kept"
+                f"cannot write {self.target}: {why(error)}; {self.n_kept} {self._unit} were kept"
             ) from error
         self._csv_end += text.tell()
         self.n_kept += table.height
@@ -229,14 +230,14 @@ class ResultsWriter:
                 self._csv_end = self._csv.write(empty(self._table).write_csv().encode())
             with contextlib.suppress(OSError):
                 self._csv.close()
-            os.truncate(_temporary(self.target), self._csv_end)
-            os.replace(_temporary(self.target), self.target)
+            os.truncate(temporary_of(self.target), self._csv_end)
+            os.replace(temporary_of(self.target), self.target)
 
     def _write_parquet(self) -> None:
         frames = self._pending.pop(self._table, [])
         table = pl.concat([empty(self._table), *frames])
         # the file is made in memory: half a kilobyte per run
-        _replace(self.target, _parquet(table, _EPISODES_GROUP_ROWS))
+        replace_file(self.target, _parquet(table, _EPISODES_GROUP_ROWS))
         self.n_kept = self.n_runs
 
     def _buffer(self, tables: Mapping[str, pl.DataFrame]) -> None:
@@ -266,7 +267,7 @@ class ResultsWriter:
                     with _told(path):
                         path.parent.mkdir(exist_ok=True)
                     rows = table.filter(pl.col("_number") < end).drop("_number")
-                    _replace(path, _parquet(rows, ROW_GROUP_ROWS))
+                    replace_file(path, _parquet(rows, ROW_GROUP_ROWS))
                     done.append(path)
             except ResultsError:
                 for path in done:
@@ -281,7 +282,7 @@ class ResultsWriter:
         self._metadata[self._unit] = self.n_kept
         # keys stay in their order: services and operations are numbered by it
         text = json.dumps(self._metadata, indent=2, allow_nan=False)
-        _replace(_metadata_of(self.target), text.encode() + b"\n")
+        replace_file(_metadata_of(self.target), text.encode() + b"\n")
 
 
 def read_table(target: str | Path, table: str = "episodes") -> pl.DataFrame:
@@ -309,7 +310,7 @@ def read_table(target: str | Path, table: str = "episodes") -> pl.DataFrame:
         else:
             found = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise ResultsError(f"cannot read {path}: {_reason(error)}") from error
+        raise ResultsError(f"cannot read {path}: {why(error)}") from error
     if missing := set(schema) - set(found.columns):
         raise ResultsError(f"cannot read {path}: it is no {table} table, it lacks {', '.join(sorted(missing))}")
     return found
@@ -327,7 +328,7 @@ def read_metadata(target: str | Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ResultsError(f"cannot read the metadata {path}: {_reason(error)}") from error
+        raise ResultsError(f"cannot read the metadata {path}: {why(error)}") from error
     if not isinstance(found, dict):
         raise ResultsError(f"cannot read the metadata {path}: they are no JSON object")
     return found
@@ -360,27 +361,11 @@ def _metadata_of(target: Path) -> Path:
     return target / _METADATA
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp")
-
-
 def _parquet(table: pl.DataFrame, row_group_rows: int) -> bytes:
     # bytes depend on how a frame is chunked unless it is one chunk and the row groups are given
     data = io.BytesIO()
     table.rechunk().write_parquet(data, row_group_size=row_group_rows)
     return data.getvalue()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a whole file under a temporary name and rename it; after an error there is neither."""
-    temporary = _temporary(path)
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise ResultsError(f"cannot write {path}: {_reason(error)}") from error
 
 
 def _clear(folder: Path) -> None:
@@ -391,14 +376,9 @@ def _clear(folder: Path) -> None:
     (folder / _METADATA).unlink(missing_ok=True)
 
 
-def _reason(error: BaseException) -> str:
-    named = error.strerror if isinstance(error, OSError) else None
-    return named or str(error).splitlines()[0]
-
-
 @contextlib.contextmanager
 def _told(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ResultsError(f"cannot write {target}: {_reason(error)}") from error
+        raise ResultsError(f"cannot write {target}: {why(error)}") from error
