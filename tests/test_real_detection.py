@@ -247,7 +247,7 @@ def test_the_command_tells_all_mistakes_at_once(tmp_path: Path, invoke: Invoke) 
     result = invoke("detect", "evaluate", "--data", str(bad), "--out", str(tmp_path / "a.txt"))
     assert result.code == 2
     assert "label must be 0 or 1, got 7" in result.err
-    assert "must end in .csv or .parquet" in result.err
+    assert "--out must name a .csv or .parquet file" in result.err
 
 
 # --- the real sets
