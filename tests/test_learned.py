@@ -254,7 +254,7 @@ def test_lessons_of_real_runs_do_not_depend_on_the_batch() -> None:
     [
         (["--scenario", "w2", "--out", "p.json"], "draws no faults"),
         (["--out", "p.json", "--without", "expirey"], "did you mean 'expiry'?"),
-        ([], "--out is needed"),
+        ([], "Missing option '--out'"),
         (["--out", "nowhere/p.json", "--detector", "x"], "there is no folder"),
         (["--out", "p.json", "--diagnoser", "x"], "--diagnoser must be one of"),
     ],
