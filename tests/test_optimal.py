@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 import cli
-from agent.evaluation.optimal import Cell, Grid, cells_of, draw_map, map_table, map_text
+from agent.evaluation.optimal import Cell, Grid, cells_of, map_table, map_text
+from agent.evaluation.pictures import draw_map, save
 from simcore.errors import InputError
 from simcore.model.faults import parse_fault
 from simcore.model.loader import load_scenario
@@ -82,8 +83,11 @@ def test_the_table_has_a_row_per_cell_and_action(cells: list[Cell]) -> None:
 
 def test_a_map_is_drawn(cells: list[Cell], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures are an extra")
-    draw_map(cells, tmp_path / "map.png", title="best action")
+    for name in ("map.png", "again.png", "map.svg"):
+        save(draw_map(cells, "best action"), str(tmp_path / name))
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "map.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+    assert "<svg" in (tmp_path / "map.svg").read_text()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +154,13 @@ def test_the_command_reports_all_mistakes_at_once(capsys: pytest.CaptureFixture[
     wrong = ["--loads", "a", "--onsets", "soon", "--delays", "1.5", "--fault", "nothing@db", "--picture", "map.jpg"]
     code, _, err = ran(capsys, "map", *wrong)
     assert code == 2
-    for text in ("--loads must be numbers", "--onsets", "whole steps", "nothing", "--picture must name a .png file"):
+    for text in (
+        "--loads must be numbers",
+        "--onsets",
+        "whole steps",
+        "nothing",
+        "--picture must name a .png or .svg file",
+    ):
         assert text in err
     code, _, err = ran(capsys, "map", "--runs", "1", "--severities", "2")
     assert code == 2

@@ -92,7 +92,7 @@ def test_all_mistakes_of_the_command_are_told_at_once(tmp_path: Path, invoke: In
         "rca", "evaluate", "--data", "petsop:x", "--diagnoser", "barro,baro,baro", "--out", tmp_path / "v.txt"
     )  # fmt: skip
     assert result.code == 2
-    for part in ("did you mean 'baro'", "names something twice", "must end in .csv or .parquet", "mean 'petshop'"):
+    for part in ("did you mean 'baro'", "names something twice", "must name a .csv or .parquet file", "mean 'petshop'"):
         assert part in result.err
     assert "Traceback" not in result.err
     (tmp_path / "v.csv").write_text("x", encoding="utf-8")

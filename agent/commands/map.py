@@ -51,7 +51,8 @@ def optimal_map(**options: Any) -> int:
     assert given is not None
 
     from agent.commands.progress import Compiling
-    from agent.evaluation.optimal import cells_of, draw_map, map_table, map_text
+    from agent.evaluation.optimal import cells_of, map_table, map_text
+    from agent.evaluation.pictures import draw_map, save
     from simcore.telemetry.writers import ResultsWriter, describe
 
     writer = None
@@ -75,7 +76,7 @@ def optimal_map(**options: Any) -> int:
     if writer is not None:
         writer.close({"complete": False, "stopped_by": "Ctrl-C"} if stopped else None)
     if options["picture"] is not None and cells:
-        draw_map(cells, options["picture"], title=f"{scenario.name}: best action under {options['fault']}")
+        save(draw_map(cells, f"{scenario.name}: best action under {options['fault']}"), options["picture"])
     if options["as_json"]:
         table = map_table(cells, scenario, given.fault, seed=seed, split="test")
         found = {"scenario": scenario.name, "seed": seed, "interrupted": stopped, "rows": table.to_dicts()}

@@ -1,12 +1,10 @@
 """Optimal-action maps: the best action over load, severity, onset and the time until somebody acts, with confidence."""
 
-__all__ = ["Cell", "Grid", "cells_of", "draw_map", "map_table", "map_text"]
+__all__ = ["Cell", "Grid", "cells_of", "map_table", "map_text"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +15,7 @@ from agent.evaluation.render import grid
 from agent.rollouts import HORIZON, Outcomes, all_cases, roll_out
 from simcore.env import Episodes
 from simcore.env.slo import fault_step
-from simcore.errors import InputError, ResultsError
+from simcore.errors import InputError
 from simcore.model.faults import Fault
 from simcore.model.inputs import make_run
 from simcore.model.scenario import Scenario
@@ -252,64 +250,3 @@ def map_text(cells: Sequence[Cell]) -> str:
         )
     note = f"after each action: in how many resamples of the runs it is the best; ? is below {SURE:.0%}"
     return "\n\n".join([*parts, note])
-
-
-def draw_map(cells: Sequence[Cell], path: str | Path, *, title: str) -> None:
-    """Draw the map into a PNG file: a panel per onset and delay, a colour per kind of action, pale where unsure.
-
-    Raises
-    ------
-    InputError
-        If matplotlib is not installed.
-    ResultsError
-        If the file cannot be written.
-    """
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError("--picture needs matplotlib: install mendsim[pictures]") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    panels = list(dict.fromkeys((cell.onset_s, cell.delay) for cell in cells))
-    kinds = list(dict.fromkeys(cell.names[cell.best].partition("(")[0] for cell in cells))
-    width = 1.2 + 1.7 * len({cell.load for cell in cells})
-    figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(max(4.0, width * len(panels)), 1.6 + 0.7 * len({c.severity for c in cells})),
-        squeeze=False,
-    )  # fmt: skip
-    for (onset_s, delay), axis in zip(panels, axes[0], strict=True):
-        _panel(axis, [c for c in cells if (c.onset_s, c.delay) == (onset_s, delay)], kinds)
-        axis.set_title(f"onset {onset_s:g} s, action {delay} steps later", fontsize=9)
-    figure.suptitle(title, fontsize=10)
-    figure.tight_layout()
-    try:
-        figure.savefig(path, dpi=120, format="png", metadata={"Software": None})
-    except OSError as error:
-        raise ResultsError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        pyplot.close(figure)
-
-
-#: Colours that the colour-blind tell apart (Okabe and Ito, "Color Universal Design", 2008).
-_COLOURS = ("#BBBBBB", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
-
-
-def _panel(axis: Any, cells: Sequence[Cell], kinds: Sequence[str]) -> None:
-    loads = sorted({cell.load for cell in cells})
-    severities = sorted({cell.severity for cell in cells})
-    for cell in cells:
-        name, sure = cell.names[cell.best], float(cell.confidence[cell.best])
-        x, y = loads.index(cell.load), severities.index(cell.severity)
-        colour = _COLOURS[kinds.index(name.partition("(")[0]) % len(_COLOURS)]
-        axis.add_patch(_square(x, y, colour, 0.25 + 0.75 * sure))
-        axis.text(x, y, f"{name}\n{sure:.0%}", ha="center", va="center", fontsize=7)
-    axis.set(xlim=(-0.5, len(loads) - 0.5), ylim=(-0.5, len(severities) - 0.5), xlabel="load", ylabel="severity")
-    axis.set_xticks(range(len(loads)), [f"{load:g}" for load in loads])
-    axis.set_yticks(range(len(severities)), [f"{severity:g}" for severity in severities])
-
-
-def _square(x: int, y: int, colour: str, alpha: float) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x - 0.5, y - 0.5), 1.0, 1.0, facecolor=colour, edgecolor="white", alpha=alpha)

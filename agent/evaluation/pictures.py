@@ -1,7 +1,8 @@
 """Pictures of comparisons and runs, in colours that do not depend on telling red from green (Okabe and Ito 2008)."""
 
-__all__ = ["COLOURS", "canvas", "draw_comparison", "draw_explanation", "save"]
+__all__ = ["COLOURS", "canvas", "draw_comparison", "draw_explanation", "draw_map", "save"]
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +15,13 @@ from simcore.windows import Metric
 
 if TYPE_CHECKING:
     from agent.evaluation.explanation import Explanation
+    from agent.evaluation.optimal import Cell
 
 #: Told apart by everybody; by line style too where there are more policies than colours.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINES = ("-", "--", ":")
+#: Fills of areas with black text on them, by the same authors.
+_FILLS = ("#BBBBBB", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
 
 
 def canvas(rows: int, columns: int, *, size: tuple[float, float]) -> Any:
@@ -51,7 +55,9 @@ def save(figure: Any, path: str) -> None:
     from matplotlib import pyplot
 
     try:
-        figure.savefig(path, dpi=130)
+        # nothing in the file but the picture: equal pictures are equal bytes
+        plain = {"Date": None} if path.lower().endswith(".svg") else {"Software": None}
+        figure.savefig(path, dpi=130, metadata=plain)
     except OSError as error:
         raise ResultsError(f"cannot write {path}: {error.strerror}") from error
     finally:
@@ -161,3 +167,37 @@ def _mark(panels: Any, told: "Explanation") -> None:
             panel.axvline(time_s, color=colour, linewidth=0.9, alpha=0.8)
         top.annotate(text, (time_s, 1.0), xycoords=("data", "axes fraction"), xytext=(2, 4 + 9 * (number % 3)),
                      textcoords="offset points", fontsize=7, color="0.25")  # fmt: skip
+
+
+def draw_map(cells: Sequence["Cell"], title: str) -> Any:
+    """Return a figure of best actions: a panel per onset and delay, a colour per kind of action, pale where unsure."""
+    panels = list(dict.fromkeys((cell.onset_s, cell.delay) for cell in cells))
+    kinds = list(dict.fromkeys(cell.names[cell.best].partition("(")[0] for cell in cells))
+    width = max(4.0, (1.2 + 1.7 * len({cell.load for cell in cells})) * len(panels))
+    figure, axes = canvas(1, len(panels), size=(width, 1.6 + 0.7 * len({cell.severity for cell in cells})))
+    for (onset_s, delay), axis in zip(panels, axes[0], strict=True):
+        _cells_on(axis, [cell for cell in cells if (cell.onset_s, cell.delay) == (onset_s, delay)], kinds)
+        axis.set_title(f"onset {onset_s:g} s, action {delay} steps later", fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _cells_on(axis: Any, cells: Sequence["Cell"], kinds: Sequence[str]) -> None:
+    loads = sorted({cell.load for cell in cells})
+    severities = sorted({cell.severity for cell in cells})
+    for cell in cells:
+        name, sure = cell.names[cell.best], float(cell.confidence[cell.best])
+        x, y = loads.index(cell.load), severities.index(cell.severity)
+        colour = _FILLS[kinds.index(name.partition("(")[0]) % len(_FILLS)]
+        axis.add_patch(_square(x, y, colour, 0.25 + 0.75 * sure))
+        axis.text(x, y, f"{name}\n{sure:.0%}", ha="center", va="center", fontsize=7)
+    axis.grid(visible=False)
+    axis.set(xlim=(-0.5, len(loads) - 0.5), ylim=(-0.5, len(severities) - 0.5), xlabel="load", ylabel="severity")
+    axis.set_xticks(range(len(loads)), [f"{load:g}" for load in loads])
+    axis.set_yticks(range(len(severities)), [f"{severity:g}" for severity in severities])
+
+
+def _square(x: int, y: int, colour: str, alpha: float) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x - 0.5, y - 0.5), 1.0, 1.0, facecolor=colour, edgecolor="white", alpha=alpha)
