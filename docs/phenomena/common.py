@@ -115,13 +115,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 def picture(n_panels: int = 1) -> tuple[Any, list[Any]]:
     """Return a figure with panels side by side, and the panels; needs the extra ``pictures``."""
     import matplotlib
+    from cycler import cycler
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     pyplot.rcParams.update(
         {
-            "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+            "axes.prop_cycle": cycler(color=COLOURS),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
