@@ -1,7 +1,7 @@
 """What is measured: the workloads that peers are measured on, and the default scenario; each checks the work done."""
 
 __all__ = [
-    "THREE_TIER", "W1", "W2", "W2_HOT", "W3", "WORKLOADS", "Work", "Workload", "chain", "closed_loop",
+    "LOGNORMAL", "THREE_TIER", "W1", "W2", "W2_HOT", "W3", "WORKLOADS", "Work", "Workload", "chain", "closed_loop",
     "equal_windows", "light_scenario", "simulate", "station",
 ]  # fmt: skip
 
@@ -203,6 +203,8 @@ W1 = Workload("w1", "mm4", 1, 25, _check_w1)
 W2 = Workload("w2", "w2", 4, 24, _check_w2)
 W2_HOT = Workload("w2_hot", "w2_hot", 2, 12, _check_w2_hot)
 THREE_TIER = Workload("three_tier", "three_tier", 2, 12, _check_three_tier)
+#: A shop that stays as it is while the shipped one grows.
+LOGNORMAL = Workload("lognormal", str(Path(__file__).with_name("lognormal_shop.yaml")), 2, 12, _check_three_tier)
 W3 = Workload(
     "w3", "online_boutique", 1, 3, _check_w3, _resilient, ("error_burst@productcatalog", "slow_replica@frontend/0")
 )
