@@ -205,6 +205,9 @@ def test_the_command_reports_all_mistakes_at_once(capsys: pytest.CaptureFixture[
     code, _, err = ran(capsys, *QUICK, *wrong)
     assert code == 2
     assert len(err.splitlines()) == 4
+    code, _, err = ran(capsys, *QUICK, "--fault", "fire@api", "--horizon", "0", "--then", "nobody")
+    assert code == 2
+    assert len(err.splitlines()) == 3
     code, _, err = ran(capsys, *QUICK, "--at", "soon", "--policy", "noop,random")
     assert code == 2
     assert "--at must be a step number or alarm, got 'soon'" in err

@@ -50,9 +50,9 @@ def counterfactual(**options: Any) -> int:
             mistakes.lines.append("--policy takes one name here; eval compares several")
         with mistakes.collect():
             learned = learned_states(options["policy_in"], study.policies)
-        if question is not None:
-            with mistakes.collect():
-                question.check(study)
+    if question is not None:
+        with mistakes.collect():
+            question.check(study)
     mistakes.report()
     assert study is not None
     assert question is not None

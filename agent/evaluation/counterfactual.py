@@ -43,8 +43,8 @@ class Question:
     margin: float = MARGIN  #: of harm, in units of J
     causes: bool = False  #: also what triggered the incident, what keeps it up, and how it spread
 
-    def check(self, study: Study) -> None:
-        """Check it against the study it is asked of.
+    def check(self, study: Study | None) -> None:
+        """Check it against the study it is asked of; None: as far as that goes without one.
 
         Raises
         ------
@@ -52,11 +52,6 @@ class Question:
             Naming every mistake, one a line.
         """
         wrong = []
-        steps = study.scenario.timing.steps
-        if self.at is not None and not 0 <= self.at < steps:
-            wrong.append(f"--at must be an edge in 0 .. {steps - 1}, or alarm, got {self.at}")
-        if self.at is None and not study.policies:
-            wrong.append("--at alarm needs an agent to raise one; name an edge")
         if self.horizon < 1:
             wrong.append(f"--horizon must be >= 1 step, got {self.horizon}")
         if self.futures < 0:
@@ -66,14 +61,25 @@ class Question:
         known = (*_FOLLOWING, *POLICIES)
         if self.then not in known:
             wrong.append(f"--then must be one of {', '.join(known)}, got '{self.then}'{suggest(self.then, known)}")
-        elif self.then not in _FOLLOWING[:2] and not study.policies:
-            wrong.append(f"--then {self.then} goes on with the agent, and there is none")
-        else:
-            after = study.policies[0] if self.then == "agent" and study.policies else self.then
-            if after in POLICIES and isinstance(make_policy(after), ConsultsRollouts):
-                wrong.append(f"--then {self.then}: {after} looks ahead itself, it cannot be what follows")
+        if study is not None:
+            wrong += self._against(study)
         if wrong:
             raise InputError("\n".join(wrong))
+
+    def _against(self, study: Study) -> list[str]:
+        """Return what does not go with a study."""
+        wrong = []
+        steps = study.scenario.timing.steps
+        if self.at is not None and not 0 <= self.at < steps:
+            wrong.append(f"--at must be an edge in 0 .. {steps - 1}, or alarm, got {self.at}")
+        if self.at is None and not study.policies:
+            wrong.append("--at alarm needs an agent to raise one; name an edge")
+        after = study.policies[0] if self.then == "agent" and study.policies else self.then
+        if self.then not in _FOLLOWING[:2] and not study.policies:
+            wrong.append(f"--then {self.then} goes on with the agent, and there is none")
+        elif after in POLICIES and isinstance(make_policy(after), ConsultsRollouts):
+            wrong.append(f"--then {self.then}: {after} looks ahead itself, it cannot be what follows")
+        return wrong
 
 
 @dataclass(frozen=True, slots=True)
