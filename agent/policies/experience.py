@@ -22,7 +22,7 @@ from agent.api import BROKEN, PATTERNS, Choices, Decision, Situation
 from agent.keys import uniforms
 from agent.policies.arms import ARMS, Arms
 from agent.policies.base import check_owner
-from agent.policies.playbook import EARLY, PLAYBOOK
+from agent.policies.playbook import PLAYBOOK
 from simcore.errors import InputError
 from simcore.observation import ActionTable, Topology
 
@@ -51,7 +51,7 @@ def prior(signature: str) -> list[float]:
     means[0] = _NOOP
     for rank, arm in enumerate(PLAYBOOK[pattern]):
         means[ARMS.index(arm)] = _RANKED[min(rank, len(_RANKED) - 1)]
-    if broken == BROKEN[0] and pattern not in EARLY:
+    if broken == BROKEN[0]:
         means[0] = _WAIT
     return means
 

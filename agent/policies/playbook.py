@@ -1,6 +1,6 @@
 """A table from what an incident looks like to what one does about it, most promising first."""
 
-__all__ = ["EARLY", "GRAVE", "PLAYBOOK", "Playbook"]
+__all__ = ["GRAVE", "PLAYBOOK", "Playbook"]
 
 from typing import ClassVar
 
@@ -37,8 +37,6 @@ PLAYBOOK: dict[str, tuple[str, ...]] = {
     "nothing": ("restart", "rollback", "scale_up"),
 }
 
-#: Patterns worth acting on before users notice; with the others one waits until the SLO is broken.
-EARLY = ("poison", "change", "skew", "short", "memory", "stuck", "backlog", "storm", "overload", "surge")
 #: Share of the admitted requests that fail from which somebody is woken up when nothing is left to try.
 GRAVE = 0.1
 
@@ -46,8 +44,8 @@ GRAVE = 0.1
 class Playbook(FixedPolicy):
     """Takes the first allowed action that the playbook names for the incident's pattern.
 
-    While the SLO holds it acts on the patterns ``EARLY`` only. When the page is used up and more than a share of
-    ``GRAVE`` of the requests fail it escalates; otherwise it waits.
+    While the SLO holds it waits: what an alarm sees before users do is as often harmless as not. When the page is used
+    up and more than a share of ``GRAVE`` of the requests fail it escalates; otherwise it waits.
     """
 
     name: ClassVar[str] = "playbook"
@@ -64,7 +62,7 @@ class Playbook(FixedPolicy):
         grave = admitted_errors(situation.observation.metrics[situation.runs, -1]) > GRAVE
         action = np.zeros(len(patterns), np.int64)
         for row, pattern in enumerate(patterns):
-            if signature.broken[row] == 0 and pattern not in EARLY:
+            if signature.broken[row] == 0:
                 continue
             page = (*PLAYBOOK[pattern], "escalate") if grave[row] else PLAYBOOK[pattern]
             numbers = (int(bound[row, ARMS.index(arm)]) for arm in page)
