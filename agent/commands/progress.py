@@ -76,7 +76,7 @@ class Compiling:
         if self._helper is not None:
             self._helper.start()
         if not self._quiet:
-            sys.stderr.write("compiling the kernels (first use only, takes about half a minute) ...\n")
+            sys.stderr.write("compiling the kernels (first use only, takes about 20 s) ...\n")
 
     def _end(self) -> None:
         self._depth -= 1
