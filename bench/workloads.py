@@ -18,7 +18,8 @@ from simcore.engines.registry import open_session
 from simcore.model.faults import parse_fault
 from simcore.model.inputs import make_run
 from simcore.model.loader import build_scenario, load_scenario
-from simcore.model.scenario import Memory, Scenario, Service
+from simcore.model.scenario import Scenario
+from simcore.model.services import Memory, Service
 from simcore.windows import Metric, Total, Windows
 
 SEED = 1

@@ -34,24 +34,22 @@ from simcore.layout import (
     Records,
 )
 from simcore.model.popularity import alias_table
-from simcore.model.scenario import (
+from simcore.model.programs import (
     Breaker,
     CachedStep,
     Call,
     CallStep,
     CpuStep,
     DelayStep,
-    Demand,
-    Latency,
     LockStep,
     Numbered,
     ParallelStep,
-    Pool,
     PublishStep,
     RetryBudget,
-    Scenario,
-    Service,
 )
+from simcore.model.scenario import Scenario
+from simcore.model.services import Pool, Service
+from simcore.model.spec import Demand, Latency
 from simcore.streams import keyed, uniform
 
 

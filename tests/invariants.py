@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from simcore.codes import ActionCode, Event, Param, Purpose, Status
-from simcore.model.scenario import CpuStep, PublishStep, Scenario
+from simcore.model.programs import CpuStep, PublishStep
+from simcore.model.scenario import Scenario
 from simcore.reference.attempts import amount
 from simcore.streams import child_index, keyed
 from simcore.windows import Metric, ReplicaStat, Total, Windows

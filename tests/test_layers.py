@@ -1,4 +1,4 @@
-"""Imports point down only (docs/explanation/architecture.md has the picture)."""
+"""Imports point down only (the README has the picture)."""
 
 import ast
 from collections.abc import Iterator

@@ -10,7 +10,9 @@ import pytest
 from simcore.codes import ActionCode, Event, Param, Place, Status
 from simcore.engines.api import EngineAction
 from simcore.model.modulation import Modulation
-from simcore.model.scenario import Latency, Scenario, Service
+from simcore.model.scenario import Scenario
+from simcore.model.services import Service
+from simcore.model.spec import Latency
 from simcore.reference.attempts import Route, Span
 from simcore.reference.balancers import BALANCERS
 from simcore.reference.calendar import Calendar

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from simcore.codes import BORDER, Purpose
 from simcore.jit import njit
-from simcore.model.scenario import Call
+from simcore.model.programs import Call
 from simcore.streams import SPLITS, child_index, draw_index, keyed, mix, run_key, uniform
 from tests import naive
 

@@ -33,7 +33,8 @@ from simcore.env import Episodes
 from simcore.errors import ResultsError
 from simcore.model.faults import Fault
 from simcore.model.inputs import Run, make_run
-from simcore.model.scenario import Range, Scenario
+from simcore.model.scenario import Scenario
+from simcore.model.spec import Range
 from simcore.telemetry.writers import ResultsWriter
 
 #: Called with the number of runs done so far; a round under way counts in part.

@@ -10,7 +10,8 @@ import numpy as np
 from simcore.codes import ActionCode
 from simcore.errors import ActionError, suggest
 from simcore.model.action_types import ACTIONS, NEUTRAL_SETTING, ActionAim, ActionType, services_for
-from simcore.model.scenario import ActionSpec, PublishStep, Scenario
+from simcore.model.programs import PublishStep
+from simcore.model.scenario import ActionSpec, Scenario
 from simcore.observation import ActionTable, Topology
 
 

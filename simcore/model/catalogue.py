@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from simcore.codes import Param, Place
 from simcore.model.claims import Claim, Remedy, Sign, Where
 from simcore.model.fault_types import Aim, FaultType
-from simcore.model.scenario import DelayStep, Scenario
+from simcore.model.programs import DelayStep
+from simcore.model.scenario import Scenario
 from simcore.model.visits import visits
 from simcore.windows import Metric
 

@@ -11,19 +11,10 @@ from simcore.model.action_types import ACTIONS, ActionAim, services_for
 from simcore.model.catalogue import CATALOGUE
 from simcore.model.documents import Mistake, Path
 from simcore.model.fault_types import Aim, targets_of
-from simcore.model.scenario import (
-    CachedStep,
-    CpuStep,
-    DelayStep,
-    Demand,
-    LockStep,
-    ParallelStep,
-    PublishStep,
-    Scenario,
-    Service,
-    Spec,
-    Workload,
-)
+from simcore.model.programs import CachedStep, CpuStep, DelayStep, LockStep, ParallelStep, PublishStep
+from simcore.model.scenario import Scenario, Workload
+from simcore.model.services import Service
+from simcore.model.spec import Demand, Spec
 from simcore.model.steps import AnyStep, calls_of, steps
 
 #: Steps of one operation; draws that belong to no step are numbered 4095.

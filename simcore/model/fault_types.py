@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from simcore.codes import Param, Place
 from simcore.model.claims import Claim
-from simcore.model.scenario import LockStep, Scenario
+from simcore.model.programs import LockStep
+from simcore.model.scenario import Scenario
 
 #: (strength, scenario, service) -> parameters and the values they take. Strength = severity * level, in (0, 1].
 #: The service is the callee of an edge.

@@ -11,7 +11,8 @@ from simcore.errors import FaultError, suggest
 from simcore.model.catalogue import CATALOGUE
 from simcore.model.fault_types import NEUTRAL, NO_CALLER, ONE_SHOT, Aim, FaultType, Target, targets_of
 from simcore.model.modulation import Change, Modulation
-from simcore.model.scenario import FaultDraw, Range, Scenario
+from simcore.model.scenario import FaultDraw, Scenario
+from simcore.model.spec import Range
 
 #: Duration of a fault that only a fix ends.
 FOREVER = -1.0

@@ -15,7 +15,8 @@ from simcore.model.catalogue import CATALOGUE
 from simcore.model.fault_types import Aim, FaultType, Target, targets_of
 from simcore.model.faults import FOREVER, Fault, expand
 from simcore.model.noise import draw_noise, draw_phase
-from simcore.model.scenario import FaultDraw, Range, Scenario
+from simcore.model.scenario import FaultDraw, Scenario
+from simcore.model.spec import Range
 from simcore.streams import SPLITS, run_key, uniform
 
 #: How the type of a run's fault is drawn: by the weights of the scenario's mix, or all of its rows alike.

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from simcore.errors import ScenarioError, suggest
 from simcore.model.checks import check_references, check_values
 from simcore.model.documents import Document, Mistake, Path, read_document, show
+from simcore.model.programs import STEP_KINDS
 from simcore.model.recordings import read_rates
-from simcore.model.scenario import STEP_KINDS, Scenario
+from simcore.model.scenario import Scenario
 
 _FOLDER = FilePath(__file__).resolve().parent / "scenarios"
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from simcore.codes import Param, Place
 from simcore.model.modulation import Change, Modulation
-from simcore.model.scenario import Range, Scenario
+from simcore.model.scenario import Scenario
+from simcore.model.spec import Range
 from simcore.samplers import log
 from simcore.streams import uniform
 

@@ -6,17 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from simcore.model.documents import Path
-from simcore.model.scenario import (
-    CachedStep,
-    Call,
-    CallStep,
-    CpuStep,
-    DelayStep,
-    LockStep,
-    ParallelStep,
-    PublishStep,
-    Scenario,
-)
+from simcore.model.programs import CachedStep, Call, CallStep, CpuStep, DelayStep, LockStep, ParallelStep, PublishStep
+from simcore.model.scenario import Scenario
 
 AnyStep = CpuStep | DelayStep | CallStep | CachedStep | LockStep | ParallelStep | PublishStep
 

@@ -2,7 +2,8 @@
 
 __all__ = ["visits"]
 
-from simcore.model.scenario import CachedStep, Numbered, PublishStep, Scenario
+from simcore.model.programs import CachedStep, Numbered, PublishStep
+from simcore.model.scenario import Scenario
 
 _known: dict[str, tuple[float, ...]] = {}
 

@@ -13,7 +13,8 @@ from simpy.events import Event as SimpyEvent
 
 from simcore.codes import BORDER, Event, Kind, Param, Purpose, Status
 from simcore.codes import Dist as DistCode
-from simcore.model.scenario import Call, Demand, Latency, Topic
+from simcore.model.programs import Call, Topic
+from simcore.model.spec import Demand, Latency
 from simcore.reference.breakers import Breaker
 from simcore.reference.calendar import Entry
 from simcore.reference.edges import Edges

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from simpy.events import Event as SimpyEvent
 
 from simcore.codes import Event, Kind
-from simcore.model.scenario import Autoscaler
+from simcore.model.services import Autoscaler
 from simcore.reference.ledger import NO_REQUEST
 from simcore.reference.lifecycle import Lifecycle
 from simcore.reference.replica import ServiceState

@@ -6,8 +6,8 @@ import math
 from collections import deque
 
 from simcore.codes import BreakerState, Event
-from simcore.model.scenario import Breaker as BreakerSpec
-from simcore.model.scenario import RetryBudget
+from simcore.model.programs import Breaker as BreakerSpec
+from simcore.model.programs import RetryBudget
 from simcore.reference.calendar import Calendar
 from simcore.reference.ledger import NO_REQUEST, Ledger
 

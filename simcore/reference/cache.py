@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from simcore.codes import ABSENT_SALT, CACHE_SALT, ReplicaState
 from simcore.model.popularity import alias_table
-from simcore.model.scenario import CachedStep, Scenario
+from simcore.model.programs import CachedStep
+from simcore.model.scenario import Scenario
 from simcore.samplers import popularity
 from simcore.streams import keyed, uniform
 

@@ -9,7 +9,7 @@ import numpy as np
 from simpy.events import Event as SimpyEvent
 
 from simcore.codes import Event, Kind, Purpose, Status
-from simcore.model.scenario import Call
+from simcore.model.programs import Call
 from simcore.reference.attempts import Attempts, Route, Span, chance
 from simcore.reference.breakers import Budget
 from simcore.reference.calendar import Calendar, Entry, Signal

@@ -9,7 +9,7 @@ from typing import Any
 from simpy.events import Event as SimpyEvent
 
 from simcore.codes import Kind, ReplicaState
-from simcore.model.scenario import Health
+from simcore.model.services import Health
 from simcore.reference.replica import Replica, ServiceState
 from simcore.reference.world import World
 

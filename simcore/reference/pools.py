@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from simcore.codes import Kind
-from simcore.model.scenario import Pool as PoolSpec
+from simcore.model.services import Pool as PoolSpec
 from simcore.reference.calendar import Calendar
 
 if TYPE_CHECKING:

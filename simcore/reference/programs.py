@@ -8,16 +8,7 @@ from typing import Any
 from simpy.events import Event as SimpyEvent
 
 from simcore.codes import Event, Kind, Param, Purpose, Status
-from simcore.model.scenario import (
-    CachedStep,
-    Call,
-    CallStep,
-    CpuStep,
-    DelayStep,
-    LockStep,
-    Numbered,
-    ParallelStep,
-)
+from simcore.model.programs import CachedStep, Call, CallStep, CpuStep, DelayStep, LockStep, Numbered, ParallelStep
 from simcore.reference.attempts import Attempts, Route, Span, amount, chance
 from simcore.reference.calls import Join, OneCall
 from simcore.reference.effects import warming

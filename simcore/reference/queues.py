@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from simcore.model.scenario import Service
+from simcore.model.services import Service
 
 if TYPE_CHECKING:
     from simcore.reference.attempts import Span

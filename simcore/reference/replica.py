@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from simcore.codes import ReplicaState
-from simcore.model.scenario import Service
+from simcore.model.services import Service
 from simcore.reference.cache import Shard
 from simcore.reference.calendar import Calendar
 from simcore.reference.ledger import Level

@@ -12,7 +12,7 @@ import numpy as np
 from simpy.events import Event as SimpyEvent
 
 from simcore.codes import Event, Kind, Param, Purpose, Status
-from simcore.model.scenario import Numbered, PublishStep
+from simcore.model.programs import Numbered, PublishStep
 from simcore.reference.attempts import NOBODY, Attempts, Route, Span, chance
 from simcore.reference.balancers import BALANCERS
 from simcore.reference.calendar import Entry, Signal, Walk

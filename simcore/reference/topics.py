@@ -11,7 +11,7 @@ import numpy as np
 from simpy.events import Event as SimpyEvent
 
 from simcore.codes import Event, Kind, Purpose, Status
-from simcore.model.scenario import Numbered, PublishStep, Topic
+from simcore.model.programs import Numbered, PublishStep, Topic
 from simcore.reference.attempts import Attempts, Route, Span, chance
 from simcore.reference.cache import POISON_INDEX
 from simcore.reference.calendar import Entry

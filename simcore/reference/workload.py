@@ -13,8 +13,8 @@ import numpy as np
 from simpy.events import Event as SimpyEvent
 
 from simcore.codes import BORDER, Dist, Event, Kind, Param, Purpose, Status
-from simcore.model.scenario import Demand
 from simcore.model.scenario import Workload as WorkloadSpec
+from simcore.model.spec import Demand
 from simcore.reference.attempts import amount, chance
 from simcore.reference.calendar import Walk
 from simcore.reference.requests import Requests

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from simcore.codes import Dist, Event, Purpose
-from simcore.model.scenario import CpuStep, Demand, Numbered, PublishStep, Scenario
+from simcore.model.programs import CpuStep, Numbered, PublishStep
+from simcore.model.scenario import Scenario
+from simcore.model.spec import Demand
 from simcore.samplers import draw
 from simcore.streams import child_index, keyed
 from simcore.validity.trace import Trace
