@@ -133,7 +133,7 @@ class Decision:
     target: int  #: service acted on, -1 for none
     explain: Callable[[], str] = field(repr=False, compare=False)  #: the rationale, built when asked for
     closed: int = -1  #: step at whose edge it was judged, -1: the episode ended before
-    reward: float = float("nan")  #: in [0, 1], see ``agent.loop.reward``
+    reward: float = float("nan")  #: in [0, 1], see ``agent.play.reward``
     context: tuple[float, ...] = field(default=(), repr=False)  #: of the policy's ``Choices``
 
     @property

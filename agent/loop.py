@@ -1,6 +1,6 @@
 """The control loop: observe -> detect -> diagnose -> decide -> act, for a batch of runs in lockstep."""
 
-__all__ = ["Agent", "AgentStep", "begin", "play", "reward"]
+__all__ = ["Agent", "AgentStep"]
 
 import copy
 import dataclasses
@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.api import (
-    AgentTrace,
     Choices,
     ConsultsRollouts,
     Decision,
@@ -21,7 +20,6 @@ from agent.api import (
     Detector,
     Diagnoser,
     Diagnosis,
-    Informed,
     Keys,
     Policy,
     Situation,
@@ -31,13 +29,10 @@ from agent.history import History
 from agent.keys import subkeys
 from agent.policies.guardrails import Guardrails, Limits
 from agent.policies.signature import signatures
-from agent.rollouts import Tryouts
 from agent.symptoms import severity_of
 from simcore.env import Episodes
-from simcore.env.episodes import UNHEALTHY_PENALTY
 from simcore.errors import InputError
 from simcore.observation import ActionTable, Observation, Topology
-from simcore.streams import run_key
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -59,7 +54,6 @@ _OF_RUNS = (
     "_keys", "_calm", "_well", "_due", "_before", "_count", "_diagnosed", "_suspect", "_confidence", "_ranked",
 )  # fmt: skip
 
-_POLICY_STREAM = 5
 _DECISION = 3 << 20
 
 
@@ -348,120 +342,3 @@ class Agent:
 
 def _rationale(choices: Choices, diagnosis: Diagnosis, row: int) -> str:
     return f"{choices.explain(row)}; {diagnosis.explain(row)}"
-
-
-def reward(episodes: Episodes, first: Ints, last: Ints) -> Floats:
-    """Return (run,) the reward of a decision that was under way over the steps [first, last), in [0, 1].
-
-    ``reward = (healthy + max(0, 1 - loss)) / 2``. Healthy is 1 if the run is not unhealthy at the end of the last
-    step (two of the last three steps violate the SLO, or traffic is turned away). The loss is the fall of J by bad
-    requests and action cost, per step, in units of all requests of a step: ``-(change of J + penalty given or taken)
-    * steps of the horizon / (last - first)``.
-
-    Parameters
-    ----------
-    episodes
-        With the steps closed.
-    first, last
-        (run,) edges; rows with ``last <= first`` give nan.
-    """
-    rows = np.arange(episodes.n_runs)
-    length = last - first
-    after = episodes.unhealthy[rows, np.maximum(last - 1, 0)]
-    before = np.where(first > 0, episodes.unhealthy[rows, np.maximum(first - 1, 0)], False)
-    change = episodes.j_between(first, np.maximum(first, last))
-    change = change + UNHEALTHY_PENALTY * (after.astype(np.float64) - before)
-    loss = np.maximum(0.0, -change * episodes.n_steps / np.maximum(length, 1))
-    value: Floats = 0.5 * ~after + 0.5 * np.maximum(0.0, 1.0 - loss)
-    return np.where(length > 0, value, np.nan)
-
-
-def _set_rewards(episodes: Episodes, decisions: list[Decision], position: dict[int, int]) -> None:
-    """Fill in the rewards of all judged decisions, one call per ordinal of a decision within its run."""
-    waves: list[dict[int, Decision]] = []
-    ordinal: dict[int, int] = {}
-    for decision in decisions:
-        if decision.closed < 0:
-            continue
-        run = position[decision.run]
-        number = ordinal[run] = ordinal.get(run, -1) + 1
-        if number == len(waves):
-            waves.append({})
-        waves[number][run] = decision
-    for wave in waves:
-        first, last = np.zeros(episodes.n_runs, np.int64), np.zeros(episodes.n_runs, np.int64)
-        for run, decision in wave.items():
-            first[run], last[run] = decision.opened, decision.closed
-        rewards = reward(episodes, first, last)
-        for run, decision in wave.items():
-            decision.reward = float(rewards[run])
-
-
-def begin(episodes: Episodes, agent: Agent) -> None:
-    """Make an agent ready for a batch of episodes at edge 0: its parts get the truth or the rollouts they ask for."""
-    for part in (agent.detector, agent.diagnoser, agent.policy):
-        if isinstance(part, Informed):
-            part.inform(episodes)
-    keys = np.array([run_key(run.seed, run.split, run.run, _POLICY_STREAM) for run in episodes.runs], np.uint64)
-    numbers = np.array([run.run for run in episodes.runs], np.int64)
-    agent.start(episodes.topology, episodes.actions, keys, numbers)
-    if isinstance(agent.policy, ConsultsRollouts):
-        agent.policy.consult(Tryouts(episodes))
-
-
-def play(
-    episodes: Episodes,
-    agent: Agent,
-    *,
-    shadow: bool = False,
-    on_step: Callable[[Episodes], None] | None = None,
-) -> AgentTrace:
-    """Play a batch of episodes to the end.
-
-    Parameters
-    ----------
-    episodes
-        At edge 0; afterwards finished.
-    agent
-        Fitted and calibrated.
-    shadow
-        Let the agent think, but apply and book nothing.
-    on_step
-        Called with the episodes after every step.
-
-    Returns
-    -------
-    What the agent did, rewards included.
-    """
-    begin(episodes, agent)
-    trace = _empty_trace(episodes)
-    while not episodes.finished:
-        t, observation = episodes.step, episodes.observation
-        said = agent.step(observation)
-        trace.alarm[:, t], trace.triggered[:, t] = said.detection.alarm, said.triggered
-        trace.overall[:, t], trace.score[:, t] = said.detection.overall, said.detection.score
-        trace.choice[:, t], trace.suspect[:, t] = said.choice, said.suspect
-        trace.confidence[:, t], trace.ranked[:, t] = said.confidence, said.ranked
-        episodes.act(said.choice, shadow=shadow)
-        episodes.advance()
-        if on_step is not None:
-            on_step(episodes)
-    agent.finish(episodes.n_steps)
-    position = {run.run: i for i, run in enumerate(episodes.runs)}
-    trace.decisions = sorted(agent.decisions, key=lambda decision: (position[decision.run], decision.opened))
-    _set_rewards(episodes, trace.decisions, position)
-    return trace
-
-
-def _empty_trace(episodes: Episodes) -> AgentTrace:
-    shape, n_services = (episodes.n_runs, episodes.n_steps), episodes.topology.n_services
-    return AgentTrace(
-        alarm=np.zeros(shape, np.bool_),
-        triggered=np.zeros(shape, np.bool_),
-        overall=np.full(shape, np.nan),
-        score=np.full((*shape, n_services), np.nan),
-        choice=np.zeros(shape, np.int64),
-        suspect=np.full(shape, -1, np.int64),
-        confidence=np.full(shape, np.nan),
-        ranked=np.full((*shape, n_services), -1, np.int64),
-    )

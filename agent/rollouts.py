@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from agent.policies.guardrails import lifting
+from agent.policies.guardrails import HOLD_S, lifting
 from agent.symptoms import severity_of
 from simcore.env import Episodes
 from simcore.env.slo import recovery_steps
@@ -34,8 +34,6 @@ Bools = npt.NDArray[np.bool_]
 
 #: Steps over which an action is judged, unless said otherwise; fewer if the episode ends before.
 HORIZON = 60
-#: Time within the SLO after which ``Release`` lifts a limit on the traffic by one step, seconds; as the agent does.
-LIFT_S = 20.0
 #: Forks under way at a time: enough for both cores, few enough that memory does not matter.
 _CHUNK = 128
 
@@ -73,7 +71,7 @@ class Release:
 
     def carry_on(self, fork: Episodes, rows: Ints, action: Ints, until: int) -> None:
         """See ``Then``."""
-        needed = max(1, math.ceil(LIFT_S / fork.topology.step_s - 1e-9))
+        needed = max(1, math.ceil(HOLD_S["limit_traffic"] / fork.topology.step_s - 1e-9))
         well = np.zeros(fork.n_runs, np.int64)
         fork.act(action)
         while fork.step < until:

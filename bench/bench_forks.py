@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from agent.evaluation.training import trained_detector
-from agent.loop import Agent, begin
+from agent.loop import Agent
+from agent.play import begin
 from agent.registry import make_diagnoser, make_policy
 from agent.rollouts import HORIZON, Nothing, Outcomes, Then, all_cases, roll_out
 from bench.conftest import Holds, Timed

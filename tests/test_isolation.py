@@ -10,7 +10,8 @@ from agent.evaluation.isolation import STAGES, attribute, label, variants
 from agent.evaluation.oracles import OracleDetector, OracleDiagnoser
 from agent.evaluation.study import Study
 from agent.evaluation.training import trained_detector
-from agent.loop import RENEW_STEPS, Agent, play
+from agent.loop import RENEW_STEPS, Agent
+from agent.play import play
 from agent.policies.expert import REPLACED_BY, Expert
 from agent.registry import make_diagnoser, make_policy
 from simcore.codes import Place

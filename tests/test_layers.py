@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("simcore.telemetry",),
     ("agent", "agent.api"),
     ("agent.detectors", "agent.diagnosers", "agent.policies"),
-    ("agent.registry", "agent.loop", "agent.rollouts", "agent.symptoms"),
+    ("agent.registry", "agent.loop", "agent.play", "agent.rollouts", "agent.symptoms"),
     ("agent.evaluation",),
     ("agent.commands",),
     ("cli", "bench", "tests"),

@@ -11,7 +11,8 @@ import pytest
 from agent.api import AgentTrace, Choices, Detection, Observation, Situation
 from agent.detectors.threshold import ThresholdDetector
 from agent.diagnosers.causal_rank import CausalRank
-from agent.loop import Agent, play, reward
+from agent.loop import Agent
+from agent.play import play, reward
 from agent.policies.base import FixedPolicy, pick
 from agent.policies.noop import NoopPolicy
 from agent.policies.playbook import Playbook

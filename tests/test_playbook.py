@@ -7,7 +7,8 @@ from agent.detectors.threshold import ThresholdDetector
 from agent.diagnosers.causal_rank import CausalRank
 from agent.evaluation.oracles import OracleDiagnoser
 from agent.evaluation.study import with_steps
-from agent.loop import Agent, play
+from agent.loop import Agent
+from agent.play import play
 from agent.policies.playbook import Playbook
 from simcore.env import Episodes
 from simcore.model.faults import parse_fault

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from agent.api import ConsultsRollouts
-from agent.loop import Agent, begin, play
+from agent.loop import Agent
+from agent.play import begin, play
 from agent.registry import POLICIES, make_detector, make_diagnoser, make_policy
 from agent.rollouts import Nothing, Outcomes, Release, Tryouts, all_cases, best_of, recovery_of, roll_out
 from simcore.env import Episodes

@@ -61,9 +61,9 @@ def policy(**options: Any) -> int:
 
 def _scenarios(options: dict[str, Any], mistakes: Any) -> "list[Scenario]":
     from agent.evaluation.study import with_steps
+    from agent.evaluation.unseen import without
     from simcore.errors import InputError, suggest
     from simcore.model.loader import load_scenario
-    from simcore.model.scenario import Scenario
 
     found: list[Scenario] = []
     for name in (options["scenario"], *options["also"]):
@@ -73,15 +73,12 @@ def _scenarios(options: dict[str, Any], mistakes: Any) -> "list[Scenario]":
             known = {row.type for row in scenario.faults.mix}
             if not known:
                 raise InputError(f"scenario {scenario.name} draws no faults: there is nothing to learn from")
-            mix = [row for row in scenario.faults.mix if row.type not in options["without"]]
             for kind in options["without"]:
                 if kind not in known:
                     raise InputError(f"--without: {scenario.name} draws no fault '{kind}'{suggest(kind, known)}")
-            if not mix:
+            if known <= set(options["without"]):
                 raise InputError(f"--without leaves no fault of scenario {scenario.name}")
-            faults = scenario.faults.model_copy(update={"mix": mix})
-            # validated anew: a copy would carry the old digest along
-            found.append(Scenario.model_validate(scenario.model_dump() | {"faults": faults.model_dump()}))
+            found.append(without(scenario, options["without"]))
     return found
 
 

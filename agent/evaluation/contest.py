@@ -14,7 +14,8 @@ from agent.evaluation.durability import durable
 from agent.evaluation.played import Labels
 from agent.evaluation.scoring import score
 from agent.evaluation.study import OnProgress, Outcome, Study, evaluate, noop_twins, pack, state_id, uninterrupted
-from agent.loop import Agent, play
+from agent.loop import Agent
+from agent.play import play
 from agent.policies.base import FixedPolicy
 from agent.registry import make_diagnoser, make_policy
 from simcore.env import Episodes

@@ -13,7 +13,8 @@ import polars as pl
 from agent.api import ConsultsRollouts, Detector, Policy
 from agent.evaluation.ablation import Departure, Sustaining, Trigger, chains, sustaining_causes, triggers
 from agent.evaluation.study import Study
-from agent.loop import Agent, begin
+from agent.loop import Agent
+from agent.play import begin
 from agent.registry import POLICIES, make_diagnoser, make_policy
 from agent.rollouts import HORIZON, Nothing, Outcomes, Release, Then, all_cases, roll_out
 from simcore.env import Episodes

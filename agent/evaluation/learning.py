@@ -15,7 +15,8 @@ from agent.diagnosers.bayes import Bayes, log_posterior
 from agent.diagnosers.features import SERVICE_FEATURES, SYSTEM_FEATURES, Features
 from agent.evaluation.study import Study
 from agent.evaluation.training import trained_detector
-from agent.loop import Agent, play
+from agent.loop import Agent
+from agent.play import play
 from agent.registry import make_policy
 from simcore.env import Episodes
 from simcore.errors import InputError

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from agent.api import Choices, Detector, Diagnoser, Situation
 from agent.keys import subkeys, uniforms
-from agent.loop import Agent, begin
+from agent.loop import Agent
+from agent.play import begin
 from agent.policies.arms import Arms
 from agent.policies.base import FixedPolicy
 from agent.policies.learned import INPUTS, Candidates, candidates

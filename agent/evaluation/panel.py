@@ -17,7 +17,8 @@ from agent.evaluation.scoring import Labels, score
 from agent.evaluation.study import Study
 from agent.evaluation.training import trained_detector
 from agent.evaluation.truth import rejudge
-from agent.loop import Agent, play
+from agent.loop import Agent
+from agent.play import play
 from agent.registry import make_diagnoser, make_policy
 from simcore.env import Episodes
 

@@ -26,7 +26,8 @@ import polars as pl
 from agent.api import AgentTrace, Detector, Policy
 from agent.evaluation.scoring import Labels, score
 from agent.evaluation.training import trained_detector
-from agent.loop import Agent, play
+from agent.loop import Agent
+from agent.play import play
 from agent.registry import make_diagnoser, make_policy
 from simcore.codes import Place
 from simcore.env import Episodes

@@ -1,8 +1,8 @@
 """Leave one type of fault out: what a policy that learns is worth against faults that it has never met."""
 
-__all__ = ["Unseen", "train_unseen", "unseen_contestants", "unseen_types"]
+__all__ = ["Unseen", "train_unseen", "unseen_contestants", "unseen_types", "without"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, ClassVar
 
@@ -103,8 +103,9 @@ def unseen_types(scenario: Scenario) -> tuple[str, ...]:
     return types if len(types) > 1 else ()
 
 
-def _without(scenario: Scenario, type_: str) -> Scenario:
-    mix = [row.model_dump() for row in scenario.faults.mix if row.type != type_]
+def without(scenario: Scenario, types: Collection[str]) -> Scenario:
+    """Return a scenario whose mix of faults lacks some types, validated anew: a copy would carry the old digest."""
+    mix = [row.model_dump() for row in scenario.faults.mix if row.type not in types]
     return Scenario.model_validate(scenario.model_dump() | {"faults": scenario.faults.model_dump() | {"mix": mix}})
 
 
@@ -128,7 +129,7 @@ def train_unseen(
     for number, type_ in enumerate(unseen_types(study.scenario)):
         done = number * plan.trainings * plan.train_episodes
         tell = None if on_progress is None else lambda runs, done=done: on_progress(done + runs)
-        other = replace(study, scenario=_without(study.scenario, type_))
+        other = replace(study, scenario=without(study.scenario, (type_,)))
         learned = train(other, name, plan, detector, threads=threads, on_progress=tell)
         for states, state in zip(found, learned, strict=True):
             states[type_] = state
