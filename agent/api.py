@@ -79,6 +79,12 @@ class Signature:
     pattern: Ints  #: (row,) index into ``PATTERNS``
     again: Bools  #: (row,) whether something was tried in this incident before
 
+    @property
+    def noticed(self) -> Bools:
+        """(row,) whether users notice: the SLO is broken."""
+        noticed: Bools = self.broken > 0
+        return noticed
+
     def key(self, row: int, services: Sequence[str]) -> str:
         """Return the signature of a row as text, such as ``db|p95|load1|amp0|latency|first``."""
         target = int(self.target[row])

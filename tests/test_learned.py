@@ -106,6 +106,14 @@ def test_the_largest_predicted_gain_above_the_threshold_is_taken() -> None:
     assert choices.explain(0) == "waits: rotate(db) is predicted to gain +0.0500 of J over waiting"
 
 
+def test_it_waits_until_users_notice() -> None:
+    unnoticed = ask(healthy(1, 60), 50, DB)
+    assert not unnoticed.signature.noticed.any()
+    policy = taught(prefers(rotate=0.05))
+    assert chosen(policy, unnoticed) == "noop"
+    assert policy.decide(unnoticed).explain(0) == "waits until users notice; rotate(db) comes first then"
+
+
 def test_it_departs_from_the_playbook_for_more_than_the_margin_only() -> None:
     situation = ask(broken(), 50, DB)
     trees = prefers(restart=0.04, rotate=0.05)

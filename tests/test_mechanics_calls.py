@@ -8,7 +8,7 @@ import pytest
 from simcore.codes import ActionCode, BreakerState, Event, Kind, Param, Place, Status
 from simcore.engines.api import EngineAction
 from simcore.model.modulation import Modulation
-from simcore.model.scenario import Breaker as BreakerSpec
+from simcore.model.programs import Breaker as BreakerSpec
 from simcore.reference.breakers import Breaker
 from simcore.reference.calendar import Calendar
 from simcore.reference.ledger import Ledger

@@ -83,7 +83,7 @@ class _Wanderer(FixedPolicy):
         found = candidates(situation, self._topology, self._actions, self._arms)
         whether = uniforms(situation.keys)
         which = uniforms(subkeys(situation.keys, np.full(situation.keys.size, 1, np.uint64)))
-        for row in np.flatnonzero(whether < _EXPLORED).tolist():
+        for row in np.flatnonzero((whether < _EXPLORED) & situation.signature.noticed).tolist():
             open_ = found.action[(found.row == row) & (found.rank == 0)]
             if open_.size:
                 action[row] = open_[int(which[row] * open_.size)]
@@ -151,13 +151,16 @@ def collect(
 
 
 def _chosen(found: Candidates, situation: Situation, taught: Ints) -> Candidates:
-    """Return the candidates that are tried: all at the service to act on, a few drawn at the others."""
+    """Return the candidates that are tried: all at the service to act on, a few drawn at the others.
+
+    Only decisions that users have a part in are lessons: in the others the policy waits.
+    """
     keep = found.rank == 0
     for row in np.unique(found.row).tolist():
         aside = np.flatnonzero((found.row == row) & (found.rank > 0))
         keys = subkeys(np.full(aside.size, situation.keys[row]), np.arange(2, 2 + aside.size).astype(np.uint64))
         keep[aside[np.argsort(uniforms(keys), kind="stable")[:_ASIDE]]] = True
-    keep &= taught[situation.runs[found.row]] < _PER_RUN
+    keep &= (taught[situation.runs[found.row]] < _PER_RUN) & situation.signature.noticed[found.row]
     parts = ("row", "arm", "action", "rank", "inputs", "usual")
     return Candidates(*(getattr(found, name)[keep] for name in parts))
 

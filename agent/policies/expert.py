@@ -105,7 +105,7 @@ class Expert(FixedPolicy):
         now, run = situation.observation.step * self._topology.step_s, int(situation.runs[row])
         for fault in self._faults[run]:
             over = 0.0 < fault.duration_s <= now - fault.onset_s
-            matters = situation.signature.broken[row] > 0 or (self._hurts[run] and not over)
+            matters = situation.signature.noticed[row] or (self._hurts[run] and not over)
             if fault.onset_s <= now and matters:
                 yield fault
 
@@ -115,7 +115,7 @@ class Expert(FixedPolicy):
         for remedy in _remedies(fault):
             services = self._services(remedy.where, fault)
             numbers = [n for service in services for n in self._numbers(remedy, service, situation, row, fault)]
-            if remedy.kind in _ONCE and not taken.isdisjoint(numbers) and situation.signature.broken[row] == 0:
+            if remedy.kind in _ONCE and not taken.isdisjoint(numbers) and not situation.signature.noticed[row]:
                 return 0
             for number in numbers:
                 if situation.allowed[row, number]:

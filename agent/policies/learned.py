@@ -171,7 +171,10 @@ class Trees:
 
 
 class LearnedPolicy:
-    """Takes the action whose predicted gain over waiting is largest, if it is above the threshold."""
+    """Takes the action whose predicted gain over waiting is largest, if it is above the threshold.
+
+    While the SLO holds it waits, as the playbook does: it is taught on decisions of incidents that users notice.
+    """
 
     name: ClassVar[str] = "learned"
     from_forks: ClassVar[bool] = True  #: without its state it knows nothing, and playing teaches it nothing
@@ -215,11 +218,11 @@ class LearnedPolicy:
             return Choices(action, np.ones(n), score, lambda row: "has learned nothing yet and waits")
         found = candidates(situation, self._topology, self._actions, self._arms)
         gain = self.trees.predict(found.inputs)
-        best = [-1] * n
+        best, noticed = [-1] * n, situation.signature.noticed
         for place in np.argsort(-(gain + self.margin * found.usual), kind="stable")[::-1].tolist():
             best[int(found.row[place])] = place
         for row, place in enumerate(best):
-            if place >= 0 and gain[place] > self.threshold:
+            if place >= 0 and noticed[row] and gain[place] > self.threshold:
                 action[row], score[row] = found.action[place], gain[place]
 
         def explain(row: int) -> str:
@@ -227,6 +230,8 @@ class LearnedPolicy:
             if place < 0:
                 return "waits: nothing else is possible"
             name = self._actions.names[found.action[place]] + (" (as the playbook)" if found.usual[place] else "")
+            if not noticed[row]:
+                return f"waits until users notice; {name} comes first then"
             said = f"{name} is predicted to gain {gain[place]:+.4f} of J over waiting"
             return said if action[row] > 0 else f"waits: {said}"
 

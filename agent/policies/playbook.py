@@ -58,11 +58,11 @@ class Playbook(FixedPolicy):
         """Choose for every row."""
         bound = self._arms.bind(situation)
         signature = situation.signature
-        patterns = [PATTERNS[code] for code in signature.pattern]
+        patterns, noticed = [PATTERNS[code] for code in signature.pattern], signature.noticed
         grave = admitted_errors(situation.observation.metrics[situation.runs, -1]) > GRAVE
         action = np.zeros(len(patterns), np.int64)
         for row, pattern in enumerate(patterns):
-            if signature.broken[row] == 0:
+            if not noticed[row]:
                 continue
             page = (*PLAYBOOK[pattern], "escalate") if grave[row] else PLAYBOOK[pattern]
             numbers = (int(bound[row, ARMS.index(arm)]) for arm in page)
