@@ -17,6 +17,7 @@ from agent.commands.counterfactual import counterfactual
 from agent.commands.detect import detect
 from agent.commands.eval import evaluate
 from agent.commands.explain import explain
+from agent.commands.export import export
 from agent.commands.isolate import isolate
 from agent.commands.map import optimal_map
 from agent.commands.ope import ope
@@ -43,7 +44,7 @@ def cli() -> None:
 
 for _command in (
     run, evaluate, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, scenario,
-    faults, actions, validate,
+    faults, actions, validate, export,
 ):  # fmt: skip
     cli.add_command(_command)
 

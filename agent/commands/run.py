@@ -1,6 +1,6 @@
 """``mendsim run``: one episode, or the exact replay of a row of results."""
 
-__all__ = ["run"]
+__all__ = ["check_source", "replay_from", "run"]
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ def run(**options: Any) -> int:
 
     mistakes = Mistakes()
     _check(options, mistakes)
-    replay = _replay(options, mistakes)
+    replay = replay_from(options, mistakes)
     mistakes.report()
     assert replay is not None
 
@@ -65,8 +65,8 @@ def run(**options: Any) -> int:
     return _compare(played.differences, options)
 
 
-def _check(options: dict[str, Any], mistakes: Any) -> None:
-    """Note what does not go together."""
+def check_source(options: dict[str, Any], mistakes: Any) -> None:
+    """Note what does not go together of the options that say which run is meant."""
     source = click.core.ParameterSource.DEFAULT
     if (options["source"] is None) != (options["row"] is None):
         mistakes.lines.append("--from RESULTS and --row N belong together")
@@ -76,14 +76,20 @@ def _check(options: dict[str, Any], mistakes: Any) -> None:
         if given:
             names = ", ".join("--" + {"number": "run"}.get(name, name).replace("_", "-") for name in given)
             mistakes.lines.append(f"--from replays a row as it was; it leaves no room for {names}")
-    check_file("--events", options["events"], options["force"], mistakes, (".csv", ".parquet"))
-    if options["as_json"] and options["render"]:
-        mistakes.lines.append("--json and --render exclude each other")
     if options["policy"] and "," in options["policy"]:
         mistakes.lines.append("--policy takes one name here; eval compares several")
 
 
-def _replay(options: dict[str, Any], mistakes: Any) -> "Replay | None":
+def _check(options: dict[str, Any], mistakes: Any) -> None:
+    """Note what does not go together."""
+    check_source(options, mistakes)
+    check_file("--events", options["events"], options["force"], mistakes, (".csv", ".parquet"))
+    if options["as_json"] and options["render"]:
+        mistakes.lines.append("--json and --render exclude each other")
+
+
+def replay_from(options: dict[str, Any], mistakes: Any) -> "Replay | None":
+    """Return the one run that the options describe; None if the mistakes noted make that impossible."""
     from agent.commands.setup import build_study, learned_states
     from agent.evaluation.replay import Replay, replay_of
 

@@ -80,6 +80,7 @@ class LogRecord:
     body: str  #: in words
     attributes: Mapping[str, Any] = field(default_factory=dict)
     trace_id: str = ""  #: of the first request concerned; empty: none
+    span_id: str = ""  #: of the span that it belongs to, within that trace; empty: none
 
 
 def system_logs(
@@ -254,16 +255,27 @@ class _Frequent:
 
     def _bursts(self, kind: str, rows: Log, service: int) -> Iterator[LogRecord]:
         step_s = self._scenario.timing.step_s
-        windows, first, counts = np.unique(windows_of(rows["time_s"], step_s), return_index=True, return_counts=True)
+        of = windows_of(rows["time_s"], step_s)
+        windows, first, counts = np.unique(of, return_index=True, return_counts=True)
         severity, text = _BURSTS[kind]
         name = self._scenario.service_names[service] if service >= 0 else ""
         for at in np.flatnonzero(counts >= BURST).tolist():
             row, n = rows[first[at]], int(counts[at])
+            attributes = {"count": n, "first_s": float(row["time_s"])}
+            reasons = _reasons(rows["aux"][of == windows[at]]) if kind == "denied" else {}
+            words = f" ({', '.join(f'{reason} {count}' for reason, count in reasons.items())})" if reasons else ""
             yield LogRecord(
-                float((windows[at] + 1) * step_s), severity, name, "", f"burst.{kind}", f"{n} {text} in {step_s:g} s",
-                {"count": n, "first_s": float(row["time_s"])},
+                float((windows[at] + 1) * step_s), severity, name, "", f"burst.{kind}",
+                f"{n} {text}{words} in {step_s:g} s",
+                attributes | {f"reason.{reason}": count for reason, count in reasons.items()},
                 trace_id_of(self._run_key, self._root[int(row["request"])]),
             )  # fmt: skip
+
+
+def _reasons(statuses: npt.NDArray[np.int32]) -> dict[str, int]:
+    """Return how often there is each status, by name."""
+    values, counts = np.unique(statuses, return_counts=True)
+    return {Status(value).name.lower(): count for value, count in zip(values.tolist(), counts.tolist(), strict=True)}
 
 
 def windows_of(times_s: npt.NDArray[np.float64], step_s: float) -> Ints:
