@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 #: Options that a stored row answers.
 _STORED = (
-    "scenario", "steps", "seed", "number", "detector", "detector_seed", "diagnoser", "policy", "policy_in", "no_agent",
-    "shadow", "mix", "fault", "onset", "duration", "severity", "profile", "place",
+    "scenario", "steps", "seed", "number", "detector", "detector_seed", "diagnoser", "diagnoser_in", "policy",
+    "policy_in", "no_agent", "shadow", "mix", "fault", "onset", "duration", "severity", "profile", "place",
 )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def _check(options: dict[str, Any], mistakes: Any) -> None:
 
 
 def _replay(options: dict[str, Any], mistakes: Any) -> "Replay | None":
-    from agent.commands.setup import build_study, learned_states
+    from agent.commands.setup import build_study, check_taught, learned_states
     from agent.evaluation.replay import Replay, replay_of
 
     if options["source"] is not None and options["row"] is not None:
@@ -96,6 +96,7 @@ def _replay(options: dict[str, Any], mistakes: Any) -> "Replay | None":
         return None
     with mistakes.collect():
         learned = learned_states(options["policy_in"], study.policies)
+        check_taught(study.policies, learned, mistakes)
         name = study.policies[0] if study.policies else None
         return Replay(study=study, run=options["number"], policy=name, state=learned.get(name or ""))
     return None
