@@ -2,6 +2,7 @@
 
 __all__ = ["by_fault", "controls", "report"]
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def report(
     compared: pl.DataFrame,
     faults: pl.DataFrame,
     checked: list[dict[str, Any]],
-    closed: list[dict[str, Any]],
+    closed: Sequence[dict[str, Any]] = (),
 ) -> str:
     """Return the whole comparison as text.
 
@@ -148,7 +149,7 @@ def _secondary(runs: Comparison, compared: pl.DataFrame, against: str) -> list[s
     return [f"{note}\n{found[0]}", found[1]]
 
 
-def _gaps(closed: list[dict[str, Any]]) -> list[str]:
+def _gaps(closed: Sequence[dict[str, Any]]) -> list[str]:
     if not closed:
         return []
     rows = [[row["policy"], cell(row["share"], 2), cell_between(row["low"], row["high"], 2)] for row in closed]
