@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.api import AgentTrace, ConsultsRollouts, Decision, Informed
-from agent.loop import Agent
+from agent.loop import Agent, AgentStep
 from agent.rollouts import Tryouts
 from simcore.env import Episodes
 from simcore.env.episodes import UNHEALTHY_PENALTY
@@ -85,6 +85,7 @@ def play(
     *,
     shadow: bool = False,
     on_step: Callable[[Episodes], None] | None = None,
+    on_decided: Callable[[Episodes, AgentStep], None] | None = None,
 ) -> AgentTrace:
     """Play a batch of episodes to the end.
 
@@ -98,6 +99,8 @@ def play(
         Let the agent think, but apply and book nothing.
     on_step
         Called with the episodes after every step.
+    on_decided
+        Called with the episodes and what the agent made of the step, at edges at which it decides, before it acts.
 
     Returns
     -------
@@ -112,6 +115,8 @@ def play(
         trace.overall[:, t], trace.score[:, t] = said.detection.overall, said.detection.score
         trace.choice[:, t], trace.suspect[:, t] = said.choice, said.suspect
         trace.confidence[:, t], trace.ranked[:, t] = said.confidence, said.ranked
+        if on_decided is not None and said.opened:
+            on_decided(episodes, said)
         episodes.act(said.choice, shadow=shadow)
         episodes.advance()
         if on_step is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.api import AgentTrace, Detector
+from agent.evaluation.played import OF_RUNS
 from agent.evaluation.scoring import Labels, score
 from agent.evaluation.study import Study, play_round, state_id, unpack
 from agent.evaluation.timeline import Seen, render
@@ -17,7 +18,7 @@ from simcore.errors import ResultsError
 from simcore.telemetry.writers import read_row
 
 #: Columns of a row that a replay does not have to give again: how it was run, not what happened.
-_OUTSIDE = ("engine", "training", "noop_incident", "noop_j", "durable")
+_OUTSIDE = ("engine", "training", *OF_RUNS)
 
 
 @dataclass(frozen=True, slots=True)
