@@ -25,7 +25,7 @@ def share_of(share: float, runs: int) -> Floats:
 
 
 def ever(misses: npt.NDArray[np.bool_], hits: npt.NDArray[np.int64]) -> float:
-    """Return to what share of the studies a miss happens at some moment; misses are (runs, hits), hits (study, runs)."""
+    """Return to what share of the studies a miss happens at some moment; misses (run, hits), hits (study, run)."""
     return float(misses[np.arange(hits.shape[1]), hits].any(axis=1).mean())
 
 
