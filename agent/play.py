@@ -46,14 +46,14 @@ def reward(episodes: Episodes, first: Ints, last: Ints) -> Floats:
     return np.where(length > 0, value, np.nan)
 
 
-def _set_rewards(episodes: Episodes, decisions: list[Decision], position: dict[int, int]) -> None:
-    """Fill in the rewards of all judged decisions, one call per ordinal of a decision within its run."""
+def _set_rewards(episodes: Episodes, decisions: list[Decision]) -> None:
+    """Fill in the rewards of all judged decisions, numbered by position, one call per ordinal within their run."""
     waves: list[dict[int, Decision]] = []
     ordinal: dict[int, int] = {}
     for decision in decisions:
         if decision.closed < 0:
             continue
-        run = position[decision.run]
+        run = decision.run
         number = ordinal[run] = ordinal.get(run, -1) + 1
         if number == len(waves):
             waves.append({})
@@ -67,13 +67,22 @@ def _set_rewards(episodes: Episodes, decisions: list[Decision], position: dict[i
             decision.reward = float(rewards[run])
 
 
-def begin(episodes: Episodes, agent: Agent) -> None:
-    """Make an agent ready for a batch of episodes at edge 0: its parts get the truth or the rollouts they ask for."""
+def begin(episodes: Episodes, agent: Agent, numbers: Ints | None = None) -> None:
+    """Make an agent ready for a batch of episodes at edge 0: its parts get the truth or the rollouts they ask for.
+
+    Parameters
+    ----------
+    episodes, agent
+        The batch, and who will play it.
+    numbers
+        (run,) what the runs are called in the decision records; by default the indices of the runs.
+    """
     for part in (agent.detector, agent.diagnoser, agent.policy):
         if isinstance(part, Informed):
             part.inform(episodes)
     keys = np.array([run_key(run.seed, run.split, run.run, _POLICY_STREAM) for run in episodes.runs], np.uint64)
-    numbers = np.array([run.run for run in episodes.runs], np.int64)
+    if numbers is None:
+        numbers = np.array([run.run for run in episodes.runs], np.int64)
     agent.start(episodes.topology, episodes.actions, keys, numbers)
     if isinstance(agent.policy, ConsultsRollouts):
         agent.policy.consult(Tryouts(episodes))
@@ -103,7 +112,8 @@ def play(
     -------
     What the agent did, rewards included.
     """
-    begin(episodes, agent)
+    # a batch may hold a run several times, under different faults: until the end, positions are what tells them apart
+    begin(episodes, agent, np.arange(episodes.n_runs))
     trace = _empty_trace(episodes)
     while not episodes.finished:
         t, observation = episodes.step, episodes.observation
@@ -117,9 +127,10 @@ def play(
         if on_step is not None:
             on_step(episodes)
     agent.finish(episodes.n_steps)
-    position = {run.run: i for i, run in enumerate(episodes.runs)}
-    trace.decisions = sorted(agent.decisions, key=lambda decision: (position[decision.run], decision.opened))
-    _set_rewards(episodes, trace.decisions, position)
+    trace.decisions = sorted(agent.decisions, key=lambda decision: (decision.run, decision.opened))
+    _set_rewards(episodes, trace.decisions)
+    for decision in trace.decisions:
+        decision.run = episodes.runs[decision.run].run
     return trace
 
 
