@@ -1,8 +1,9 @@
 """Arms of a timing analysis: the same runs under one condition after the other, and paired differences between them."""
 
-__all__ = ["MEASURE", "Arm", "Finding", "Outcomes", "compared", "outcomes_of", "restricted_ttm", "verdict"]
+__all__ = ["MEASURE", "Arm", "Finding", "Outcomes", "compared", "play_arms", "restricted_ttm", "verdict"]
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +12,12 @@ import numpy.typing as npt
 import polars as pl
 
 from agent.evaluation.statistics import Interval, Resampler, holm
+from agent.evaluation.sweep import Cell, Crew, Sweep, Worlds, batches, play_batch
+from agent.evaluation.sweep.playing import jobs_of
+from simcore.errors import InputError
 
 Floats = npt.NDArray[np.float64]
+OnProgress = Callable[[float], None]
 
 #: What arms are compared in: early and late onsets have the same time to spend it.
 MEASURE = "follow_up_budget_spent"
@@ -25,7 +30,7 @@ class Arm:
     """One condition; arms of an analysis have the same runs."""
 
     labels: dict[str, Any]  #: columns of the table, in order
-    policy: str = ""
+    reference: int  #: position of the arm that it is compared with; its own: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class Outcomes:
     """What came out of the runs of an arm, in run order."""
 
     budget: Floats  #: (run,) error budget spent in the follow-up
+    spent: Floats  #: (run,) error budget spent in the whole episode
     ttm_s: Floats  #: (run,) restricted to the follow-up; 0 without an incident
     ttd_s: Floats  #: (run,) restricted likewise; nan without an agent
     lost: Floats  #: (run,) 1 if an incident was not over by the end
@@ -47,8 +53,8 @@ class Outcomes:
         ttd = np.minimum(np.nan_to_num(_floats(table, "ttd_s"), nan=np.inf), until)
         watched = table["detector"].is_not_null().to_numpy()
         return cls(
-            _floats(table, MEASURE), restricted_ttm(table), np.where(watched, ttd, np.nan),
-            (had & ~recovered).astype(np.float64), had.astype(np.float64),
+            _floats(table, MEASURE), _floats(table, "error_budget_spent"), restricted_ttm(table),
+            np.where(watched, ttd, np.nan), (had & ~recovered).astype(np.float64), had.astype(np.float64),
         )  # fmt: skip
 
 
@@ -67,11 +73,40 @@ def _floats(table: pl.DataFrame, column: str) -> Floats:
     return table[column].cast(pl.Float64).fill_null(np.nan).to_numpy().astype(np.float64)
 
 
-def outcomes_of(episodes: pl.DataFrame, keys: Sequence[str]) -> dict[tuple[Any, ...], Outcomes]:
-    """Return the outcomes of each combination of the key columns, on the runs that all combinations have."""
-    complete = episodes.group_by("run").agg(pl.len().alias("n")).filter(pl.col("n") == episodes.select(keys).n_unique())
-    shared = episodes.join(complete.select("run"), on="run", how="semi")
-    return {name: Outcomes.of(part) for name, part in shared.group_by(keys, maintain_order=True)}
+def play_arms(
+    sweep: Sweep, cells: Sequence[Cell], crew: Crew, *, on_progress: OnProgress | None = None
+) -> tuple[dict[int, Outcomes], bool]:
+    """Return by number of the cell what came out of its runs, and whether Ctrl-C came; cells that are cut off are not.
+
+    Parameters
+    ----------
+    sweep, cells
+        The study, and one cell for each arm.
+    crew
+        Its agents.
+    on_progress
+        Told how many runs are done.
+
+    Raises
+    ------
+    InputError
+        Listing every rule that the cells break, one a line.
+    """
+    worlds = Worlds(sweep)
+    if mistakes := worlds.mistakes(cells):
+        raise InputError("\n".join(mistakes))
+    frames: list[pl.DataFrame] = []
+    done = 0
+    interrupted = True
+    with contextlib.suppress(KeyboardInterrupt):
+        for batch in batches(worlds, jobs_of(cells, range(sweep.replications))):
+            tell = None if on_progress is None else lambda runs, before=done: on_progress(before + runs)
+            frames.append(play_batch(worlds, crew, batch, threads=crew.threads, on_progress=tell))
+            done += batch.runs
+        interrupted = False
+    runs = pl.concat(frames) if frames else pl.DataFrame({"cell": []})
+    whole = (part for part in runs.partition_by("cell") if part.height == sweep.replications)
+    return {int(part["cell"][0]): Outcomes.of(part) for part in whole}, interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +118,7 @@ class Finding:
     rows: list[dict[str, Any]]  #: of its table; None is unknown
     sentences: list[str]
     shown: list[tuple[str, str, int]] = field(default_factory=list)  #: column, heading, decimal places; -1: text
+    interrupted: bool = False  #: by Ctrl-C; the rows are of what was finished
 
     @property
     def table(self) -> pl.DataFrame:
@@ -91,14 +127,20 @@ class Finding:
 
     def text(self) -> str:
         """Return the table and the sentences as text."""
-        from agent.evaluation.render import cell, grid
+        from agent.evaluation.render import grid
 
         heads = [head for _, head, _ in self.shown]
-        rows = [
-            [str(row[column]) if places < 0 else cell(row[column], places) for column, _, places in self.shown]
-            for row in self.rows
-        ]
+        rows = [[_cell(row, column, places) for column, _, places in self.shown] for row in self.rows]
         return "\n".join([self.question, "", grid(heads, rows), "", *self.sentences])
+
+
+def _cell(row: dict[str, Any], column: str, places: int) -> str:
+    from agent.evaluation.render import cell, cell_between
+
+    if column.endswith("[]"):
+        name = column[:-2]
+        return cell_between(row[f"{name}_low"], row[f"{name}_high"], places)
+    return str(row[column]) if places < 0 else cell(row[column], places)
 
 
 def verdict(difference: Interval, p: float) -> str:
@@ -109,49 +151,52 @@ def verdict(difference: Interval, p: float) -> str:
 
 
 def compared(
-    arms: Sequence[Arm], outcomes: Mapping[int, Outcomes], references: Mapping[int, int], *, seed: int
+    arms: Sequence[Arm], outcomes: Mapping[int, Outcomes], *, seed: int, measure: str = "budget"
 ) -> list[dict[str, Any]]:
     """Return a row per arm: its outcomes, and the paired difference of the budget to that of its reference.
 
     Parameters
     ----------
     arms, outcomes
-        The arms, and by position what came out of them.
-    references
-        Position of an arm -> position of the arm that it is compared with; p-values of all are adjusted together
-        (Holm 1979).
+        The arms, and by position what came out of them; those without are left out. The p-values of all are adjusted
+        together (Holm 1979).
     seed
         Of the resampling.
+    measure
+        Field of ``Outcomes`` that is called the budget: that of the follow-up, or ``spent`` where arms have the same
+        onset and windows of different length.
     """
     sizes = {found.budget.size for found in outcomes.values()}
     assert len(sizes) <= 1, "arms have the same runs"
     resampler = Resampler(max(sizes, default=1), seed=seed)
-    rows, tested, p_values = [], {}, {}
-    for i, reference in references.items():
-        if i != reference and i in outcomes and reference in outcomes:
-            tested[i], p_values[i] = resampler.tested(
-                outcomes[i].budget[None], outcomes[reference].budget[None]
-            )  # fmt: skip
-    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    tested = {
+        i: resampler.tested(getattr(outcomes[i], measure)[None], getattr(outcomes[arm.reference], measure)[None])
+        for i, arm in enumerate(arms)
+        if i != arm.reference and i in outcomes and arm.reference in outcomes
+    }
+    adjusted = dict(zip(tested, holm([p for _, p in tested.values()]), strict=True))
+    rows = []
     for i, arm in enumerate(arms):
         if i not in outcomes:
             continue
-        own = outcomes[i]
-        budget = resampler.mean(own.budget[None])
-        row: dict[str, Any] = dict(arm.labels) | ({"policy": arm.policy} if arm.policy else {})
-        row |= {"runs": own.budget.size} | _between("budget", budget)
-        row |= _between("difference", tested.get(i, Interval(np.nan, np.nan, np.nan)))
-        row |= {"p": _plain(adjusted.get(i, np.nan))}
-        row["verdict"] = verdict(tested[i], adjusted[i]) if i in tested else "-"
-        for name in ("ttm_s", "ttd_s", "lost", "incident"):
-            row[name] = _plain(float(getattr(own, name).mean()))
-        rows.append(row)
+        own, unknown = outcomes[i], (Interval(np.nan, np.nan, np.nan), np.nan)
+        difference, p = tested.get(i, unknown)[0], adjusted.get(i, np.nan)
+        rows.append(
+            arm.labels
+            | {"runs": own.budget.size}
+            | between("budget", resampler.mean(getattr(own, measure)[None]))
+            | between("difference", difference)
+            | {"p": plain(p), "verdict": verdict(difference, p) if i in tested else "-"}
+            | {name: plain(float(getattr(own, name).mean())) for name in ("ttm_s", "ttd_s", "lost", "incident")}
+        )
     return rows
 
 
-def _between(name: str, found: Interval) -> dict[str, float | None]:
-    return {name: _plain(found.value), f"{name}_low": _plain(found.low), f"{name}_high": _plain(found.high)}
+def between(name: str, found: Interval) -> dict[str, float | None]:
+    """Return the columns of an interval."""
+    return {name: plain(found.value), f"{name}_low": plain(found.low), f"{name}_high": plain(found.high)}
 
 
-def _plain(value: float) -> float | None:
+def plain(value: float) -> float | None:
+    """Return a number of a table: None for nan."""
     return None if np.isnan(value) else float(value)
