@@ -55,15 +55,19 @@ def replay_of(target: str | Path, row: int) -> Replay:
     Parameters
     ----------
     target
-        What ``eval --out`` wrote.
+        What ``eval --out`` or ``sweep --out`` wrote.
     row
-        Row of the episodes table, from 0.
+        Row of the episodes table, from 0; of a study, the number in its column ``row``.
 
     Raises
     ------
     ResultsError
         If there is no such row, or the metadata beside the data do not hold what is needed.
     """
+    if (Path(target) / "study.json").is_file():
+        from agent.evaluation.sweep.replay import replay_of_study  # which stands on this module
+
+        return replay_of_study(target, row)
     stored, metadata = read_row(target, row)
     study = Study.from_metadata(metadata)
     state = None

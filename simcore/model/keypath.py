@@ -1,6 +1,6 @@
 """Key paths into the plain data of a scenario: ``services.db.threads``, ``workload.entries[api.buy].weight``."""
 
-__all__ = ["KeyPath", "kind_of", "locate", "value_at", "with_value"]
+__all__ = ["locate", "value_at", "with_value"]
 
 import re
 from collections.abc import Sequence
@@ -8,17 +8,13 @@ from typing import Any
 
 from simcore.errors import ScenarioError, suggest
 from simcore.model.documents import Path, show
-from simcore.model.scenario import Scenario
-
-#: Keys and list positions from the top of the scenario.
-KeyPath = Path
 
 _PART = re.compile(r"\.?([A-Za-z0-9_]+)|\[([^\[\]]+)\]")
 #: What the members of a list of mappings are called by, the first of them that they have.
 _NAMED_BY = ("name", "type", "operation")
 
 
-def locate(data: dict[str, Any], text: str) -> KeyPath:
+def locate(data: dict[str, Any], text: str) -> Path:
     """Return the path that a text names in a scenario's plain data.
 
     Members of a list are named by position or by name: ``faults.mix[0]``, ``faults.mix[bad_deploy]`` or
@@ -92,7 +88,7 @@ def _member(here: Any, part: str) -> Any:
     return named[0] if len(named) == 1 else None
 
 
-def value_at(data: dict[str, Any], path: KeyPath) -> Any:
+def value_at(data: dict[str, Any], path: Path) -> Any:
     """Return the value at a path that ``locate`` found."""
     here: Any = data
     for key in path:
@@ -108,42 +104,3 @@ def with_value(data: Any, path: Sequence[str | int], value: Any) -> Any:
     made = dict(data) if isinstance(data, dict) else list(data)
     made[key] = with_value(data[key], rest, value)  # type: ignore[index]
     return made
-
-
-def kind_of(path: KeyPath) -> frozenset[str]:
-    """Return what a path may hold, as JSON Schema calls it: some of integer, number, string, boolean, null."""
-    whole = Scenario.model_json_schema()
-    here = [whole]
-    for part in path:
-        here = [below for node in here for below in _below(node, part, whole)]
-    kinds = [kind for node in here for kind in _kinds(node, whole)]
-    return frozenset(kinds)
-
-
-def _resolved(node: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in node:
-        node = whole["$defs"][node["$ref"].rpartition("/")[2]]
-    return node
-
-
-def _choices(node: dict[str, Any], whole: dict[str, Any]) -> list[dict[str, Any]]:
-    node = _resolved(node, whole)
-    options = [option for key in ("anyOf", "oneOf") for option in node.get(key, [])]
-    return [found for option in options for found in _choices(option, whole)] or [node]
-
-
-def _kinds(node: dict[str, Any], whole: dict[str, Any]) -> list[str]:
-    return [choice.get("type", "string") for choice in _choices(node, whole)]
-
-
-def _below(node: dict[str, Any], part: str | int, whole: dict[str, Any]) -> list[dict[str, Any]]:
-    found = []
-    for choice in _choices(node, whole):
-        if isinstance(part, int) and "items" in choice:
-            found.append(choice["items"])
-        elif str(part) in choice.get("properties", {}):
-            found.append(choice["properties"][str(part)])
-        elif choice.get("type") == "object":
-            more = [choice.get("additionalProperties"), *choice.get("patternProperties", {}).values()]
-            found += [below for below in more if isinstance(below, dict)]
-    return found

@@ -2,14 +2,13 @@
 
 __all__ = ["Crew", "learned_on"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from agent.api import Detector
-from agent.evaluation.contest import Plan, frozen, learns, train
+from agent.evaluation.contest import Plan, frozen, train
 from agent.evaluation.study import OnProgress, Study, state_id
-from agent.evaluation.sweep.axes import Cell
 from agent.evaluation.sweep.sweep import Sweep
 from agent.evaluation.sweep.worlds import Parts, Worlds
 from agent.evaluation.training import normal_of, trained_detector
@@ -52,18 +51,25 @@ class Crew:
 
 
 def learned_on(
-    worlds: Worlds, cell: Cell, episodes: int, *, threads: int | None = None, on_progress: OnProgress | None = None
+    worlds: Worlds,
+    names: Sequence[str],
+    episodes: int,
+    *,
+    threads: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return policy -> what it learns on the scenario before anything varies, for the policies that learn by playing.
+    """Return policy -> what it learns by playing on the scenario before anything varies.
+
+    The faults are those that the scenario draws, or those of the first cell if it draws none.
 
     Parameters
     ----------
     worlds
         Of the study.
-    cell
-        Its faults are learned from if the scenario draws none.
+    names
+        Policies that learn.
     episodes
-        Runs of the training, in the split ``train``.
+        Runs of each training, in the split ``train``.
     threads, on_progress
         As ``agent.evaluation.study.evaluate`` takes them.
 
@@ -73,13 +79,11 @@ def learned_on(
         If Ctrl-C came: half a training is none.
     """
     sweep = worlds.sweep
-    names = [name for name in worlds.policies if learns(name)]
-    if not names or not episodes:
-        return {}
+    faults = None if sweep.scenario.faults.mix else worlds.faults(sweep.cells()[0], 0)
     detector = trained_detector(sweep.detector, sweep.scenario, seed=sweep.detector_seed, threads=threads)
     study = Study(
         scenario=sweep.scenario, seed=sweep.seed, detector=sweep.detector, detector_seed=sweep.detector_seed,
-        diagnoser=sweep.diagnoser, faults=None if sweep.scenario.faults.mix else worlds.faults(cell, 0), mix=sweep.mix,
+        diagnoser=sweep.diagnoser, faults=faults, mix=sweep.mix,
     )  # fmt: skip
     plan = Plan(trainings=1, train_episodes=episodes)
     return {name: train(study, name, plan, detector, threads=threads, on_progress=on_progress)[0] for name in names}

@@ -12,7 +12,9 @@ from agent.evaluation.sweep.axes import Value
 from agent.registry import DETECTORS, DIAGNOSERS, POLICIES
 from simcore.errors import FaultError, InputError, ScenarioError, suggest
 from simcore.model.faults import FOREVER, parse_time
-from simcore.model.keypath import kind_of, locate, with_value
+from simcore.model.keypath import locate, with_value
+from simcore.model.scenario import Scenario
+from simcore.model.shapes import kinds_at
 
 Plain = dict[str, Any]
 
@@ -156,7 +158,7 @@ def key_of(text: str, plain: Plain, *, step_s: float) -> Key:
         if top in plain:
             raise
         raise InputError(f"{text}: there is no such key{suggest(text, known_keys(plain))}") from error
-    kinds = kind_of(path)
+    kinds = kinds_at(Scenario, path)
     numeric = bool(kinds & {"integer", "number"})
     unit = next((unit for suffix, unit in _UNITS.items() if text.endswith(suffix)), "")
     return Key(
