@@ -14,7 +14,7 @@ import polars as pl
 from agent.evaluation.played import Labels
 from agent.evaluation.scoring import score
 from agent.evaluation.statistics import Interval, Resampler
-from agent.evaluation.timing.arms import Arm, Finding, OnProgress, Outcomes, compared, verdict
+from agent.evaluation.timing.arms import NOT_SHOWN, Arm, Finding, OnProgress, Outcomes, compared, verdict
 from simcore.env import Episodes
 from simcore.env.actions import build_actions
 from simcore.errors import InputError, suggest
@@ -178,7 +178,7 @@ def _sentences(arms: Sequence[Arm], outcomes: dict[int, Outcomes], seed: int, ac
         between = f"{difference.value:+.2f} [{difference.low:.2f}, {difference.high:.2f}] budgets"
         sentences.append(
             f"The moment matters: earlier is {said} than later, {between}."
-            if said != "no difference shown"
+            if said != NOT_SHOWN
             else f"No difference shown between acting before and after the end: {between}."
         )
     return sentences
@@ -187,4 +187,4 @@ def _sentences(arms: Sequence[Arm], outcomes: dict[int, Outcomes], seed: int, ac
 def _told(difference: Interval, p: float) -> str:
     said = verdict(difference, p)
     between = f"{difference.value:+.2f} [{difference.low:.2f}, {difference.high:.2f}] budgets"
-    return f"is {said} than nothing: {between}" if said != "no difference shown" else f"shows no difference: {between}"
+    return f"is {said} than nothing: {between}" if said != NOT_SHOWN else f"shows no difference: {between}"

@@ -1,6 +1,9 @@
 """Arms of a timing analysis: the same runs under one condition after the other, and paired differences between them."""
 
-__all__ = ["MEASURE", "Arm", "Finding", "Outcomes", "compared", "play_arms", "restricted_ttm", "verdict"]
+__all__ = [
+    "MEASURE", "NOT_SHOWN", "Arm", "Finding", "OnProgress", "Outcomes", "between", "compared", "plain", "play_arms",
+    "restricted_ttm", "verdict",
+]  # fmt: skip
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +24,8 @@ OnProgress = Callable[[float], None]
 
 #: What arms are compared in: early and late onsets have the same time to spend it.
 MEASURE = "follow_up_budget_spent"
+#: Verdict on a difference whose interval and p-value leave open whether there is one.
+NOT_SHOWN = "not shown"
 #: Below this p-value, adjusted for the number of arms, a difference is told.
 _SHOWN = 0.05
 
@@ -146,7 +151,7 @@ def _cell(row: dict[str, Any], column: str, places: int) -> str:
 def verdict(difference: Interval, p: float) -> str:
     """Return what a difference in something of which less is better says: better, worse, or nothing."""
     if np.isnan(p) or p >= _SHOWN:
-        return "no difference shown"
+        return NOT_SHOWN
     return "worse" if difference.value > 0.0 else "better"
 
 

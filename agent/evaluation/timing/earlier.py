@@ -82,8 +82,8 @@ def earlier_fault(
         rows,
         [sentence for sentence in sentences if sentence],
         [
-            ("policy", "policy", -1), ("gap_s", "gap s", 0), ("both", "both", 2), ("earlier", "earlier alone", 2),
-            ("later", "later alone", 2), ("neither", "neither", 2), ("difference", "beyond the sum", 2),
+            ("policy", "policy", -1), ("gap_s", "gap s", 0), ("both", "both", 2), ("earlier", "first", 2),
+            ("later", "second", 2), ("neither", "none", 2), ("difference", "beyond", 2),
             ("difference[]", "95 % interval", 2), ("verdict", "verdict", -1),
         ],
         interrupted,
