@@ -25,6 +25,7 @@ from agent.commands.rca import rca
 from agent.commands.run import run
 from agent.commands.scenario import scenario
 from agent.commands.sweep import sweep
+from agent.commands.timing import timing
 from agent.commands.train import train
 from agent.commands.validate import validate
 from simcore import __version__
@@ -44,8 +45,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, evaluate, sweep, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca,
-    export, scenario, faults, actions, validate,
+    run, evaluate, sweep, timing, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect,
+    rca, export, scenario, faults, actions, validate,
 ):  # fmt: skip
     cli.add_command(_command)
 

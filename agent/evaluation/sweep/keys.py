@@ -42,6 +42,7 @@ class Derived:
     unit: str
     change: Callable[[Plain, Value], Plain]
     clashes: tuple[str, ...] = ()  #: key paths that cannot be varied beside it
+    first: bool = False  #: changes the scenario before all other keys do
 
 
 def _with_load(plain: Plain, value: Value) -> Plain:
@@ -57,12 +58,45 @@ def _with_action_delay(plain: Plain, value: Value) -> Plain:
     return plain | {"actions": later}
 
 
+def _with_control_step(plain: Plain, value: Value) -> Plain:
+    """Return the scenario with another step, and with the seconds of all that is counted in steps but the lag."""
+    timing = dict(plain["timing"])
+    if not float(value) > 0.0:  # type: ignore[arg-type]
+        raise ScenarioError(f"control_step_s: must be > 0, got {value}")
+    for name in ("steps", "burn_in_steps", "follow_up_steps"):
+        length_s = timing[name] * timing["step_s"]
+        timing[name] = _whole("control_step_s", length_s, value, f"timing.{name} last {length_s:g} s and")
+    return plain | {"timing": timing | {"step_s": value}}
+
+
+def _with_scrape_lag(plain: Plain, value: Value) -> Plain:
+    step_s = plain["timing"]["step_s"]
+    lag = _whole("scrape_lag_s", value, step_s, "a scrape is late by whole steps:")
+    return with_value(plain, ("observation", "lag_steps"), lag)  # type: ignore[no-any-return]
+
+
+def _whole(key: str, length_s: Any, step_s: Any, why: str) -> int:
+    """Return how many steps a length of time is."""
+    count = float(length_s / step_s)
+    if abs(count - round(count)) > 1e-9 * max(count, 1.0):
+        raise ScenarioError(f"{key}: {why} must be a multiple of the step of {step_s:g} s, got {length_s:g} s")
+    return round(count)
+
+
 #: Keys that stand for several parameters of the scenario.
 DERIVED: dict[str, Derived] = {
     "load": Derived("multiple of the scenario's request rate", "x", _with_load, ("workload.rate_rps",)),
     "action_delay_s": Derived(
         "how much later than the scenario says every action takes effect: approval, queues, a slow pipeline",
         "s", _with_action_delay,
+    ),
+    "control_step_s": Derived(
+        "length of a control step; the episode, its burn-in and its follow-up stay as long as they are",
+        "s", _with_control_step, ("timing.step_s", "timing.steps", "timing.burn_in_steps", "timing.follow_up_steps"),
+        first=True,
+    ),
+    "scrape_lag_s": Derived(
+        "how late a scrape arrives, a multiple of the step", "s", _with_scrape_lag, ("observation.lag_steps",)
     ),
 }  # fmt: skip
 

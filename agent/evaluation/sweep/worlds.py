@@ -109,7 +109,9 @@ class Worlds:
             return self.sweep.scenario
         if name not in self._scenarios:
             plain = self._plain
-            for key, value in zip((key for key in self.keys if key.role == "scenario"), name, strict=True):
+            changes = list(zip((key for key in self.keys if key.role == "scenario"), name, strict=True))
+            changes.sort(key=lambda change: not (change[0].name in DERIVED and DERIVED[change[0].name].first))
+            for key, value in changes:
                 assert key.change is not None
                 plain = key.change(plain, value)
             while len(self._scenarios) >= _KEPT:
