@@ -5,8 +5,8 @@ in the unit named; nan is a gap.
 """
 
 __all__ = [
-    "Axis", "Band", "Bar", "Bars", "CallTree", "Cell", "Curve", "Curves", "Figure", "Forest", "ForestRow", "HeatMap",
-    "KINDS", "Mark", "Panel", "SpanBar", "Table", "Timeline",
+    "KINDS", "Axis", "Band", "Bar", "Bars", "CallTree", "Cell", "Curve", "Curves", "Figure", "Forest", "ForestRow",
+    "HeatMap", "Mark", "Panel", "SpanBar", "Table", "Timeline",
 ]  # fmt: skip
 
 import math
@@ -54,8 +54,7 @@ class Curve:
     name: str
     x: tuple[float, ...]
     y: tuple[float, ...]
-    tone: int = 0  #: number of the colour, -1: ink
-    dash: int = 0  #: number of the dash
+    look: int = 0  #: number of its look (``palette.Palette.tone``, ``palette.dash``), -1: ink
     low: tuple[float, ...] = ()  #: of its band, if it has one
     high: tuple[float, ...] = ()
 
@@ -100,8 +99,7 @@ class ForestRow:
     low: float
     high: float
     note: str = ""  #: such as its verdict
-    tone: int = 0
-    dash: int = 0
+    look: int = 0  #: as that of a curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ class Bar:
     value: float
     low: float = math.nan
     high: float = math.nan
-    tone: int = 0
+    look: int = 0  #: as that of a curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +260,7 @@ class SpanBar:
     start_s: float  #: since the request began
     end_s: float
     waited_s: float = 0.0  #: of it in queues and for connections
-    tone: int = 0  #: number of the service's colour
+    look: int = 0  #: of the service, as that of a curve
     failed: bool = False
     note: str = ""  #: replica, attempt, cache hit, status
 

@@ -1,6 +1,6 @@
 """Colours that everybody can tell apart, on a light and on a dark ground."""
 
-__all__ = ["DARK", "DASHES", "DIVERGING", "LIGHT", "SEQUENTIAL", "Palette", "contrast", "ink_on", "shade"]
+__all__ = ["DARK", "DASHES", "DIVERGING", "LIGHT", "SEQUENTIAL", "Palette", "contrast", "dash", "ink_on", "shade"]
 
 from dataclasses import dataclass
 
@@ -24,6 +24,10 @@ class Palette:
     action: str
     better: str
     worse: str
+
+    def tone(self, look: int) -> str:
+        """Return the colour of a look; -1 is ink."""
+        return self.ink if look < 0 else self.tones[look % len(self.tones)]
 
 
 LIGHT = Palette(
@@ -56,6 +60,12 @@ DARK = Palette(
 
 #: Lengths of strokes and gaps, by number; none: a line drawn through.
 DASHES: tuple[tuple[float, ...], ...] = ((), (6.0, 3.0), (2.0, 2.5), (8.0, 3.0, 2.0, 3.0))
+
+
+def dash(look: int) -> tuple[float, ...]:
+    """Return the strokes of a look: those that share a colour have others."""
+    return DASHES[max(look, 0) // len(LIGHT.tones) % len(DASHES)]
+
 
 #: From little to much: cividis, which looks the same to readers with and without red-green blindness
 #: (Nunez, Anderton and Renslow 2018).
