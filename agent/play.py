@@ -1,6 +1,6 @@
 """Plays a batch of episodes with an agent, and says what each of its decisions was worth."""
 
-__all__ = ["begin", "play", "reward"]
+__all__ = ["Playing", "begin", "play", "reward"]
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.api import AgentTrace, ConsultsRollouts, Decision, Informed
-from agent.loop import Agent
+from agent.loop import Agent, AgentStep
 from agent.rollouts import Tryouts
 from simcore.env import Episodes
 from simcore.env.episodes import UNHEALTHY_PENALTY
@@ -79,6 +79,58 @@ def begin(episodes: Episodes, agent: Agent) -> None:
         agent.policy.consult(Tryouts(episodes))
 
 
+class Playing:
+    """A batch of episodes with an agent, step by step.
+
+    Parameters
+    ----------
+    episodes
+        At edge 0.
+    agent
+        Fitted and calibrated.
+    shadow
+        Let the agent think, but apply and book nothing of what it chooses by itself.
+    """
+
+    def __init__(self, episodes: Episodes, agent: Agent, *, shadow: bool = False) -> None:
+        self.episodes, self.agent, self.shadow = episodes, agent, shadow
+        #: What the agent did so far; its decisions, and their rewards, are up to date after ``settle``.
+        self.trace = _empty_trace(episodes)
+        self._position = {run.run: i for i, run in enumerate(episodes.runs)}
+        begin(episodes, agent)
+
+    def step(self, forced: Ints | None = None) -> AgentStep:
+        """Let the agent look and act at the present edge, and advance to the next.
+
+        Parameters
+        ----------
+        forced
+            (run,) as ``Agent.step`` takes it; what is forced is applied even where the agent only shadows.
+        """
+        episodes, trace, t = self.episodes, self.trace, self.episodes.step
+        said = self.agent.step(episodes.observation, forced)
+        trace.alarm[:, t], trace.triggered[:, t] = said.detection.alarm, said.triggered
+        trace.overall[:, t], trace.score[:, t] = said.detection.overall, said.detection.score
+        trace.choice[:, t], trace.suspect[:, t] = said.choice, said.suspect
+        trace.confidence[:, t], trace.ranked[:, t] = said.confidence, said.ranked
+        choice = said.choice
+        if self.shadow and forced is not None:
+            choice = np.where(forced >= 0, choice, 0)
+        episodes.act(choice, shadow=self.shadow and forced is None)
+        episodes.advance()
+        if episodes.finished:
+            self.agent.finish(episodes.n_steps)
+        return said
+
+    def settle(self) -> AgentTrace:
+        """Return the trace with the decisions so far, those judged with their rewards."""
+        self.trace.decisions = sorted(
+            self.agent.decisions, key=lambda decision: (self._position[decision.run], decision.opened)
+        )
+        _set_rewards(self.episodes, self.trace.decisions, self._position)
+        return self.trace
+
+
 def play(
     episodes: Episodes,
     agent: Agent,
@@ -103,24 +155,12 @@ def play(
     -------
     What the agent did, rewards included.
     """
-    begin(episodes, agent)
-    trace = _empty_trace(episodes)
+    playing = Playing(episodes, agent, shadow=shadow)
     while not episodes.finished:
-        t, observation = episodes.step, episodes.observation
-        said = agent.step(observation)
-        trace.alarm[:, t], trace.triggered[:, t] = said.detection.alarm, said.triggered
-        trace.overall[:, t], trace.score[:, t] = said.detection.overall, said.detection.score
-        trace.choice[:, t], trace.suspect[:, t] = said.choice, said.suspect
-        trace.confidence[:, t], trace.ranked[:, t] = said.confidence, said.ranked
-        episodes.act(said.choice, shadow=shadow)
-        episodes.advance()
+        playing.step()
         if on_step is not None:
             on_step(episodes)
-    agent.finish(episodes.n_steps)
-    position = {run.run: i for i, run in enumerate(episodes.runs)}
-    trace.decisions = sorted(agent.decisions, key=lambda decision: (position[decision.run], decision.opened))
-    _set_rewards(episodes, trace.decisions, position)
-    return trace
+    return playing.settle()
 
 
 def _empty_trace(episodes: Episodes) -> AgentTrace:
