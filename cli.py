@@ -25,6 +25,7 @@ from agent.commands.run import run
 from agent.commands.scenario import scenario
 from agent.commands.train import train
 from agent.commands.validate import validate
+from agent.commands.watch import watch
 from simcore import __version__
 from simcore.errors import InputError, SimError
 
@@ -42,8 +43,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, evaluate, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, scenario,
-    faults, actions, validate,
+    run, watch, evaluate, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca,
+    scenario, faults, actions, validate,
 ):  # fmt: skip
     cli.add_command(_command)
 
