@@ -28,6 +28,7 @@ from agent.commands.sweep import sweep
 from agent.commands.timing import timing
 from agent.commands.train import train
 from agent.commands.validate import validate
+from agent.commands.watch import watch
 from simcore import __version__
 from simcore.errors import InputError, SimError
 
@@ -45,8 +46,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, evaluate, sweep, timing, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect,
-    rca, export, scenario, faults, actions, validate,
+    run, watch, evaluate, sweep, timing, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map,
+    detect, rca, export, scenario, faults, actions, validate,
 ):  # fmt: skip
     cli.add_command(_command)
 
