@@ -118,7 +118,8 @@ def test_an_interrupted_study_goes_on_and_ends_with_the_same_bytes(
 def test_what_was_finished_survives_a_kill_between_two_files(done: Path, tmp_path: Path) -> None:
     sweep, metadata, runs = read_study(done)
     folder = StudyFolder(tmp_path / "killed")
-    folder.begin(sweep, {}, planned=16, more={"command": metadata["command"], "train_episodes": 200})
+    told = {key: metadata[key] for key in ("name", "description", "command", "train_episodes")}
+    folder.begin(sweep, {}, planned=16, more=told)
     folder.add(runs.head(8))
     # the table is there, and so are its parts
     (tmp_path / "killed" / "runs.parquet").write_bytes((done / "runs.parquet").read_bytes())

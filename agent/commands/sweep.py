@@ -243,7 +243,8 @@ def _run(
     planned = len(found.cells()) * found.replications
     started, cpu = time.perf_counter(), time.process_time()
     with Compiling(quiet=quiet, helper=helper) as compiling:
-        more = {"command": _command(), "train_episodes": spec.train_episodes}
+        told = {"name": spec.name, "description": spec.description}
+        more = told | {"command": _command(), "train_episodes": spec.train_episodes}
         known = states_in(before) if before is not None else _learned(worlds, spec, states, options)
         learned = known | states
         done: set[int] = set()

@@ -45,6 +45,8 @@ class FaultEntry(Spec):
 class StudySpec(Spec):
     """A study, as its file says it."""
 
+    name: str = ""
+    description: str = ""
     scenario: str = "three_tier"
     """Name of a shipped scenario, or a file; a relative path starts at the study file."""
     steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
