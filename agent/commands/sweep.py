@@ -175,24 +175,28 @@ def _told(wrong: list["Mistake"], document: "Document | None", source: str | Non
         return []
     if document is not None:
         return listing(wrong, document, str(source), "the study").splitlines()
-    lines = []
-    for mistake in wrong:
-        name = str(mistake.path[0]).replace("_", "-").removesuffix("s") if mistake.path else ""
-        name = {"sample": "samples", "replication": "replications", "step": "steps"}.get(name, name)
-        if name == "vary" and len(mistake.path) > 1:
-            name = f"vary {mistake.path[1]}"
-        told = f"--{name}{'' if mistake.text.startswith(':') else ' '}{mistake.text}"
-        lines.append(mistake.text.removeprefix(": ") if name in ("scenario", "fault") else told)
-    return lines
+    return [_of_option(mistake) for mistake in wrong]
+
+
+def _of_option(mistake: "Mistake") -> str:
+    """Return a mistake with the option that it is in."""
+    top = str(mistake.path[0])
+    if top == "scenario" or (top == "faults" and len(mistake.path) < 3):
+        return mistake.text.removeprefix(": ")  # names what is wrong by itself
+    name = str(mistake.path[2]) if top == "faults" else top.replace("_", "-")
+    if top == "vary" and len(mistake.path) > 1:
+        name += f" {mistake.path[1]}"
+    return f"--{name}{'' if mistake.text.startswith(':') else ' '}{mistake.text}"
 
 
 def _states(spec: "StudySpec", study: str | None, mistakes: "Mistakes") -> dict[str, dict[str, Any]]:
     """Return what policies have learned, from the file that the specification names."""
     from agent.commands.setup import learned_states, states_of
+    from agent.registry import POLICIES
 
     given = spec.vary.get("policy", spec.policy) if not spec.no_agent else ""
     listed = given if isinstance(given, list) else str(given).split(",")
-    policies = tuple(str(name).strip() for name in listed if str(name).strip())
+    policies = tuple(name for name in (str(one).strip() for one in listed) if name in POLICIES)
     path = spec.policy_in
     if path is not None and study is not None:
         path = str(Path(study).parent / path)
@@ -239,7 +243,8 @@ def _run(
     planned = len(found.cells()) * found.replications
     started, cpu = time.perf_counter(), time.process_time()
     with Compiling(quiet=quiet, helper=helper) as compiling:
-        more = {"command": _command(), "train_episodes": spec.train_episodes}
+        told = {"name": spec.name, "description": spec.description}
+        more = told | {"command": _command(), "train_episodes": spec.train_episodes}
         known = states_in(before) if before is not None else _learned(worlds, spec, states, options)
         learned = known | states
         done: set[int] = set()

@@ -45,6 +45,8 @@ class FaultEntry(Spec):
 class StudySpec(Spec):
     """A study, as its file says it."""
 
+    name: str = ""
+    description: str = ""
     scenario: str = "three_tier"
     """Name of a shipped scenario, or a file; a relative path starts at the study file."""
     steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -141,6 +143,7 @@ def build(spec: StudySpec, folder: Path | None = None) -> tuple[Sweep | None, li
     faults = _faults(spec, scenario, mistakes)
     axes = _axes(spec, scenario, mistakes)
     mistakes += _of_design(spec, axes)
+    mistakes += _of_values(scenario, axes)
     if mistakes:
         return None, mistakes
     sweep = Sweep(
@@ -257,24 +260,25 @@ def _of_design(spec: StudySpec, axes: list[Axis]) -> Iterator[Mistake]:
         yield Mistake(("vary",), f"makes {cells:,} cells; there must be at most {MAX_CELLS:,}")
 
 
+def _of_values(scenario: Scenario, axes: list[Axis]) -> Iterator[Mistake]:
+    """Yield the rules that single values of scenario parameters break, each by itself; of ranges, the ends."""
+    for axis in axes:
+        worlds = Worlds(Sweep(scenario=scenario, detector="any", axes=(axis,), faults=(FaultSpec("none"),)))
+        if worlds.keys[0].role == "scenario":
+            ends = (axis.at(0.0), axis.at(1.0 - 1e-12)) if axis.ranged else axis.values
+            cells = [Cell(number, (value,)) for number, value in enumerate(ends)]
+            for line in worlds.mistakes(cells):
+                yield Mistake(("vary", axis.key), f": {line}")
+
+
 def _of_cells(sweep: Sweep) -> Iterator[Mistake]:
-    """Yield what is wrong with the keys together, then with single values, then with cells."""
+    """Yield what is wrong with the keys together, and then with the cells."""
     try:
         worlds = Worlds(sweep)
     except InputError as error:
         for line in str(error).splitlines():
             key, _, rule = line.partition(": ")
             yield Mistake(("vary", key), f": {rule}")
-        return
-    alone = []
-    for i, axis in enumerate(sweep.axes):
-        if worlds.keys[i].role == "scenario":
-            only = Sweep(scenario=sweep.scenario, axes=(axis,))
-            ends = (axis.at(0.0), axis.at(1.0 - 1e-12)) if axis.ranged else axis.values
-            cells = [Cell(n, (value,)) for n, value in enumerate(ends)]
-            alone += [Mistake(("vary", axis.key), f": {line}") for line in Worlds(only).mistakes(cells)]
-    if alone:
-        yield from alone
         return
     for line in worlds.mistakes(sweep.cells()):
         yield Mistake(_blamed(sweep, line), f": {line}")

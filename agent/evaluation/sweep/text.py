@@ -174,10 +174,12 @@ def _differences(sweep: Sweep, differences: pl.DataFrame) -> str:
         return ""
     against = differences["against"][0]
     rows = [[f"against {against}", "settings", "error budget spent", "less in", "more in", "not shown in"]]
-    for policy in differences["policy"].unique(maintain_order=True).to_list():
+    policies: list[str] = differences["policy"].unique(maintain_order=True).to_list()
+    for policy in policies:
         part = differences.filter(pl.col("policy") == policy)
         less = part.filter(pl.col(f"{_MAIN}_high") < 0.0).height
         more = part.filter(pl.col(f"{_MAIN}_low") > 0.0).height
-        mean = part[f"{_MAIN}_difference"].mean()
-        rows.append([policy, str(part.height), f"{mean:+.2f}", str(less), str(more), str(part.height - less - more)])
+        known = part[f"{_MAIN}_difference"].drop_nulls().to_list()
+        mean = f"{sum(known) / len(known):+.2f}" if known else "-"
+        rows.append([policy, str(part.height), mean, str(less), str(more), str(part.height - less - more)])
     return _columns(rows)

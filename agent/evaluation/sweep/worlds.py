@@ -168,7 +168,7 @@ class Worlds:
 
     def mistakes(self, cells: Sequence[Cell]) -> list[str]:
         """Return every rule that the cells break, each with the first values that break it."""
-        found: dict[str, str] = {}
+        found: dict[str, tuple[str, str]] = {}
         seen: set[tuple[tuple[Value, ...], ...]] = set()
         for cell in cells:
             name = self.world_of(cell), self.strike_of(cell)
@@ -179,12 +179,18 @@ class Worlds:
                 self.faults(cell, 0)
             except InputError as error:
                 for line in str(error).splitlines():
-                    found.setdefault(line, self._told(cell))
-        return [f"{line} (at {where})" if where else line for line, where in found.items()]
+                    # a rule is told once, not for every target that a fault may have
+                    found.setdefault(line.rpartition(": ")[2], (line, self._told(cell)))
+        return [f"{line} (at {where})" if where else line for line, where in found.values()]
 
     def _told(self, cell: Cell) -> str:
         named = zip(self.keys, cell.values, strict=True)
-        return ", ".join(f"{key.name}={value}" for key, value in named if key.role != "agent")
+        shown = (
+            (key.name, f"{value:g}" if isinstance(value, float) else value)
+            for key, value in named
+            if key.role != "agent"
+        )
+        return ", ".join(f"{name}={value}" for name, value in shown)
 
 
 def _bare(line: str) -> str:
