@@ -289,8 +289,8 @@ def _learned(
 ) -> dict[str, dict[str, Any]]:
     """Train the policies that learn by playing and came without a state."""
     from agent.commands.progress import Progress
-    from agent.evaluation.contest import learns
     from agent.evaluation.sweep.crew import learned_on
+    from agent.evaluation.taught import learns
 
     names = [name for name in worlds.policies if learns(name) and name not in states]
     if not names or not spec.train_episodes:

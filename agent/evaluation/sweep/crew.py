@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.api import Detector
-from agent.evaluation.contest import Plan, frozen, train
+from agent.evaluation.contest import Plan, train
 from agent.evaluation.study import OnProgress, Study, state_id
 from agent.evaluation.sweep.sweep import Sweep
 from agent.evaluation.sweep.worlds import Parts, Worlds
+from agent.evaluation.taught import frozen
 from agent.evaluation.training import normal_of, trained_detector
 from agent.loop import Agent
 from agent.registry import make_diagnoser
