@@ -19,6 +19,8 @@ WRITTEN = [path for path in PAGES if "reference" not in path.parts]
 #: Sizes at which the commands of the docs run here.
 SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"), ("--replications", "1"), ("--samples", "2"))
 MAP = ["--steps", "30", "--onsets", "30", "--runs", "2", "--horizon", "6"]
+TIMING = ["--steps", "120", "--runs", "4"]
+TIMING_OF = {"telemetry": ["--control-steps", "15,60", "--lags", "60"], "warmup": ["--shares", "0.2"]}
 #: Those that every command of a kind gets.
 _CONTEST = ("--episodes", "--steps", "--train-episodes")
 ALWAYS = {"eval": ("--episodes", "--steps"), **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST)}
@@ -45,6 +47,8 @@ def small(command: list[str]) -> list[str]:
             made += [option, size]
     if made[0] == "map":
         made += MAP
+    if made[0] == "timing":
+        made += TIMING + TIMING_OF.get(made[1], [])
     return made
 
 
