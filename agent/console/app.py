@@ -60,7 +60,7 @@ class Console(App[None]):
     #agent { height: 1fr; overflow-y: auto; margin-top: 1; }
     #page { height: auto; padding: 0 1; background: $warning 30%; display: none; }
     #page.paged { display: block; }
-    #log { height: 6; background: $surface; }
+    #log { height: 6; background: $surface; text-wrap: nowrap; text-overflow: ellipsis; }
     .narrow #side { display: none; }
     .low #log { height: 2; }
     .tall #log { height: 11; }
@@ -180,7 +180,7 @@ class Console(App[None]):
         page.set_class(self._said is not None or view.finished, "paged")
         page.update(self._page())
         log = base.query_one("#log", Static)
-        log.update(Text("\n").join(panels.log_lines(view, max(1, log.content_size.height), self._back, palette)))
+        log.update(panels.log_text(view, max(1, log.content_size.height), self._back, palette))
 
     def _charts(self, view: View, palette: Palette) -> Text:
         box = self.screen_stack[0].query_one("#charts", Static).content_size
@@ -216,8 +216,8 @@ class Console(App[None]):
             return Text()
         names = self.live.episodes.actions.names
         return Text.assemble(
-            ("You are paged. ", "bold"), "The agent would: ", (names[int(self._said.choice[0])], "bold"),
-            "   enter: do it   a: choose   w: leave it",
+            ("You are paged. ", "bold"), (names[int(self._said.choice[0])], "bold"), "?",
+            "   enter: do it   a: something else   w: leave it",
         )  # fmt: skip
 
     # the clock

@@ -1,6 +1,6 @@
 """The panels of the terminal as text: head, tape, charts, services, the agent, the log. Pure functions of a view."""
 
-__all__ = ["agent_text", "chart_lines", "head_text", "log_lines", "services_text", "tape_text"]
+__all__ = ["agent_text", "chart_lines", "head_text", "log_text", "services_text", "tape_text"]
 
 import numpy as np
 import numpy.typing as npt
@@ -210,16 +210,16 @@ def agent_text(view: View, who: str, width: int, palette: Palette) -> Text:
 def _say_decision(text: Text, view: View, palette: Palette) -> None:
     decision = view.decision
     assert decision is not None
-    line = next((line for line in reversed(view.lines) if line[2] == ">"), None)
-    name = line[3].removeprefix("decision: ") if line is not None else ""
     at = clock(decision.opened * view.step_s)
-    text.append(f"{at} ", palette.faint).append(name, f"bold {palette.act}")
+    advised = decision.opened == view.step and not view.finished
+    text.append(f"{at} {'would ' if advised else ''}", palette.faint)
+    text.append(view.actions[decision.action], f"bold {palette.act}")
     text.append(f" reward {decision.reward:.2f}\n" if decision.closed >= 0 else "\n", palette.faint)
     for reason in dict.fromkeys(part.strip() for part in decision.rationale.split("; ") if part.strip()):
         text.append(f"· {reason}\n", palette.faint)
 
 
-def log_lines(view: View, count: int, back: int, palette: Palette) -> list[Text]:
+def log_text(view: View, count: int, back: int, palette: Palette) -> Text:
     """Return the last lines of the timeline, ``back`` lines before its end."""
     colours = {"!": palette.alarm, "?": palette.suspect, ">": palette.act, "=": palette.plain, TRUTH: palette.truth}
     end = max(min(count, len(view.lines)), len(view.lines) - back)
@@ -227,6 +227,5 @@ def log_lines(view: View, count: int, back: int, palette: Palette) -> list[Text]
     for k, _, mark, words in view.lines[max(0, end - count) : end]:
         colour = colours.get(mark, palette.faint)
         line = Text.assemble((f" {clock(k * view.step_s):>5} ", palette.faint), (f"{mark} ", colour), (words, colour))
-        line.no_wrap, line.overflow = True, "ellipsis"
         lines.append(line)
-    return lines
+    return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
