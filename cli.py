@@ -20,6 +20,7 @@ from agent.commands.explain import explain
 from agent.commands.isolate import isolate
 from agent.commands.map import optimal_map
 from agent.commands.ope import ope
+from agent.commands.profile import profile
 from agent.commands.rca import rca
 from agent.commands.run import run
 from agent.commands.scenario import scenario
@@ -43,7 +44,7 @@ def cli() -> None:
 
 for _command in (
     run, evaluate, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, scenario,
-    faults, actions, validate,
+    faults, actions, validate, profile,
 ):  # fmt: skip
     cli.add_command(_command)
 
