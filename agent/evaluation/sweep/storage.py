@@ -306,7 +306,7 @@ def _read(path: Path, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
         raise ResultsError(f"cannot read {path}: {why(error)}") from error
     if missing := [name for name, kind in schema.items() if found.schema.get(name) != kind]:
         raise ResultsError(f"cannot read {path}: it is not of this version, it lacks {', '.join(missing)}")
-    return found.select(schema)
+    return found.select(list(schema))
 
 
 def _parquet(table: pl.DataFrame) -> bytes:
