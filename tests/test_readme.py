@@ -1,5 +1,6 @@
 """What README and docs show: commands run, Python blocks run, generated pages are those of the code."""
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -39,9 +40,21 @@ def commands(path: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("mendsim ")]
 
 
+def fewer(before: str, word: str) -> str:
+    """Return the first two of the values that a study varies; any other word as it is."""
+    key, equals, values = word.partition("=")
+    if before != "--vary" or not equals:
+        return word
+    if values.count(":") == 2:
+        start, _, step = values.split(":")
+        return f"{key}={start}:{float(start) + float(step):g}:{step}"
+    return f"{key}={','.join(values.split(',')[:2])}"
+
+
 def small(command: list[str]) -> list[str]:
     made = list(command)
     if made[0] == "sweep" and "--study" not in made:
+        made = [fewer(before, word) for before, word in itertools.pairwise(["", *made])]
         made += ["--steps", "60", "--replications", "1", "--train-episodes", "2"]
     for option, size in SMALL:
         if option in made:
