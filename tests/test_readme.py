@@ -19,6 +19,11 @@ WRITTEN = [path for path in PAGES if "reference" not in path.parts]
 #: Sizes at which the commands of the docs run here.
 SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"), ("--replications", "1"), ("--samples", "2"))
 MAP = ["--steps", "30", "--onsets", "30", "--runs", "2", "--horizon", "6"]
+TIMING = ["--steps", "60", "--runs", "4"]
+TIMING_OF = {
+    "telemetry": ["--control-steps", "15,30", "--lags", "30"], "warmup": ["--shares", "0.2"],
+    "wave": ["--positions", "4"], "earlier": ["--gaps", "30"],
+}  # fmt: skip
 #: Those that every command of a kind gets.
 _CONTEST = ("--episodes", "--steps", "--train-episodes")
 ALWAYS = {"eval": ("--episodes", "--steps"), **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST)}
@@ -45,6 +50,8 @@ def small(command: list[str]) -> list[str]:
             made += [option, size]
     if made[0] == "map":
         made += MAP
+    if made[0] == "timing":
+        made += TIMING + TIMING_OF.get(made[1], [])
     return made
 
 
@@ -54,7 +61,7 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", [p for p in WRITTEN if commands(p)], ids=name_of)
 def test_the_commands_of_a_page_run(
-    path: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, terminal: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for number, text in enumerate(blocks(path, "yaml")):

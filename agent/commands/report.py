@@ -2,13 +2,12 @@
 
 __all__ = ["report"]
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.commands.base import Command, option
+from agent.commands.base import Command, given_command, option
 from agent.commands.files import check_file, check_picture_folder
 
 if TYPE_CHECKING:
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
     from agent.evaluation.report_page.browsing import Choice
     from agent.evaluation.report_page.content import Part
     from agent.evaluation.report_page.sources import Source
+
+#: Options that say how the page is made, not what is in it.
+_OUTSIDE = ("png", "force", "quiet", "threads")
 
 
 @click.command(cls=Command, short_help="Results as one page of HTML: pictures, tables, episodes.")
@@ -48,7 +50,7 @@ def report(results: tuple[str, ...], **options: Any) -> int:
     from agent.evaluation.report_page.page import render_page
     from simcore.telemetry.files import replace_file
 
-    parts = _parts(sources, chosen, options, _command(results, options))
+    parts = _parts(sources, chosen, options, given_command(_OUTSIDE))
     scenarios = dict.fromkeys(source.scenario for source in sources)
     title = options["title"] or f"Incident remediation on {' and '.join(scenarios)}"
     page = render_page(parts, title).encode()
@@ -124,14 +126,6 @@ def _parts(
                 part_of(source, choices, f"part-{number}", command=command, threads=options["threads"], on_done=tell)
             )
     return found
-
-
-def _command(results: tuple[str, ...], options: dict[str, Any]) -> str:
-    words = ["mendsim", "report", *results, "--out", options["out"]]
-    for name, default in (("title", None), ("rows", None), ("episodes", 6)):
-        if options[name] != default:
-            words += [f"--{name}", str(options[name])]
-    return shlex.join(words)
 
 
 def _draw(parts: "list[Part]", folder: Path, quiet: bool) -> None:
