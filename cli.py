@@ -23,6 +23,7 @@ from agent.commands.map import optimal_map
 from agent.commands.ope import ope
 from agent.commands.profile import profile
 from agent.commands.rca import rca
+from agent.commands.report import report
 from agent.commands.run import run
 from agent.commands.scenario import scenario
 from agent.commands.sweep import sweep
@@ -47,8 +48,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, watch, evaluate, sweep, timing, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map,
-    detect, rca, export, scenario, faults, actions, validate, profile,
+    run, watch, evaluate, sweep, timing, report, train, compare, isolate, abstain, ope, explain, counterfactual,
+    optimal_map, detect, rca, export, scenario, faults, actions, validate, profile,
 ):  # fmt: skip
     cli.add_command(_command)
 
