@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 #: Options that a stored row answers.
 _STORED = (
-    "scenario", "steps", "seed", "number", "detector", "detector_seed", "diagnoser", "policy", "policy_in", "no_agent",
-    "shadow", "mix", "fault", "onset", "duration", "severity", "profile", "place",
+    "scenario", "steps", "seed", "number", "detector", "detector_seed", "diagnoser", "diagnoser_in", "policy",
+    "policy_in", "no_agent", "shadow", "mix", "fault", "onset", "duration", "severity", "profile", "place",
 )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def run(**options: Any) -> int:
 
 
 def check_source(options: dict[str, Any], mistakes: Any) -> None:
-    """Note what does not go together in the options that say which episode it is."""
+    """Note what does not go together of the options that say which run is meant."""
     source = click.core.ParameterSource.DEFAULT
     if (options["source"] is None) != (options["row"] is None):
         mistakes.lines.append("--from RESULTS and --row N belong together")
@@ -92,7 +92,7 @@ def check_source(options: dict[str, Any], mistakes: Any) -> None:
 
 def replay_from(options: dict[str, Any], mistakes: Any) -> "Replay | None":
     """Return the episode that the options describe; None if the mistakes noted make that impossible."""
-    from agent.commands.setup import build_study, learned_states
+    from agent.commands.setup import build_study, check_taught, learned_states
     from agent.evaluation.replay import Replay, replay_of
 
     if options["source"] is not None and options["row"] is not None:
@@ -104,6 +104,7 @@ def replay_from(options: dict[str, Any], mistakes: Any) -> "Replay | None":
         return None
     with mistakes.collect():
         learned = learned_states(options["policy_in"], study.policies)
+        check_taught(study.policies, learned, mistakes)
         name = study.policies[0] if study.policies else None
         return Replay(study=study, run=options["number"], policy=name, state=learned.get(name or ""))
     return None

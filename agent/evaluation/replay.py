@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 
 from agent.api import AgentTrace, Detector
+from agent.evaluation.played import OF_RUNS
 from agent.evaluation.scoring import Labels, score
 from agent.evaluation.study import Study, state_id, unpack
 from agent.evaluation.timeline import Line, Seen, lines_of, render
 from agent.evaluation.training import trained_detector
 from agent.loop import Agent, AgentStep
 from agent.play import Playing
-from agent.registry import make_detector, make_diagnoser, make_policy
+from agent.registry import make_detector, make_policy
 from simcore.env import Episodes
 from simcore.errors import ResultsError
 from simcore.telemetry.writers import read_row
 
 #: Columns of a row that a replay does not have to give again: how it was run, not what happened.
-_OUTSIDE = ("engine", "training", "noop_incident", "noop_j", "durable")
+_OUTSIDE = ("engine", "training", *OF_RUNS)
 #: What stands for the policy in the row of an episode in which somebody did other than the agent would have done.
 ON_CALL = "on_call"
 
@@ -61,15 +62,19 @@ def replay_of(target: str | Path, row: int) -> Replay:
     Parameters
     ----------
     target
-        What ``eval --out`` wrote.
+        What ``eval --out`` or ``sweep --out`` wrote.
     row
-        Row of the episodes table, from 0.
+        Row of the episodes table, from 0; of a study, the number in its column ``row``.
 
     Raises
     ------
     ResultsError
         If there is no such row, or the metadata beside the data do not hold what is needed.
     """
+    if (Path(target) / "study.json").is_file():
+        from agent.evaluation.sweep.replay import replay_of_study  # which stands on this module
+
+        return replay_of_study(target, row)
     stored, metadata = read_row(target, row)
     study = Study.from_metadata(metadata)
     state = None
@@ -231,7 +236,7 @@ def _agent(replay: Replay, study: Study, threads: int | None) -> tuple[Agent, La
         diagnoser=study.diagnoser,
         policy=policy.name,
     )
-    return Agent(_detector(replay, threads), make_diagnoser(study.diagnoser), policy), labels
+    return Agent(_detector(replay, threads), study.new_diagnoser(), policy), labels
 
 
 def _detector(replay: Replay, threads: int | None) -> Detector:
