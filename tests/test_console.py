@@ -1,6 +1,7 @@
 """The terminal in which an episode is watched, driven without one."""
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from agent.console.charts import area, ceiling
 from agent.console.screens import Choosing, Help
 from agent.console.verdict import VerdictScreen
 from agent.console.view import look
+from agent.evaluation.mended import over_s
 from agent.evaluation.replay import Live, Replay, play_replay
 from agent.evaluation.study import Study
 from agent.evaluation.timeline import TRUTH
@@ -269,3 +271,19 @@ def test_an_episode_is_drawn_with_all_services_and_marks(invoke: Invoke, tiny: s
     refused = invoke("run", *given, "--onset", "60", "--plot", drawn)
     assert refused.code == 2
     assert "use --force" in refused.err
+
+
+def test_a_fault_is_over_when_its_place_was_replaced(replay: Replay) -> None:
+    live = Live(replay)
+    while live.episodes.step < 14:
+        live.step(0)
+    fault = live.episodes.runs[0].faults[0]
+    assert over_s(fault, live.episodes) == live.episodes.n_steps * 5.0
+    names = live.episodes.actions.names
+    live.step(names.index("restart(api)"))
+    live.step(names.index("restart(db)"))
+    record = live.episodes.records[-1]
+    assert record.succeeds
+    assert over_s(fault, live.episodes) == record.effect_s
+    brief = dataclasses.replace(fault, duration_s=6.0)
+    assert over_s(brief, live.episodes) == fault.onset_s + 6.0
