@@ -13,6 +13,7 @@ from agent.commands.abstain import abstain
 from agent.commands.base import Group
 from agent.commands.catalogue import actions, faults
 from agent.commands.compare import compare
+from agent.commands.cost import cost
 from agent.commands.counterfactual import counterfactual
 from agent.commands.detect import detect
 from agent.commands.eval import evaluate
@@ -42,8 +43,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, evaluate, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, scenario,
-    faults, actions, validate,
+    run, evaluate, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, cost,
+    scenario, faults, actions, validate,
 ):  # fmt: skip
     cli.add_command(_command)
 
