@@ -7,11 +7,11 @@ import pytest
 
 from agent.api import AgentTrace, ConsultsRollouts, Detector, Policy
 from agent.evaluation.costs import costs
+from agent.evaluation.profiling.clocks import best_of
 from agent.evaluation.study import Study, play_round
 from agent.evaluation.training import trained_detector
 from agent.registry import DETECTORS, DIAGNOSERS, POLICIES, make_policy
 from bench.conftest import Holds, Timed
-from bench.measure import best_of
 from bench.workloads import closed_loop
 from simcore.env import Episodes
 

@@ -109,6 +109,9 @@ def _course(played: Played, i: int) -> dict[str, Any]:
     t_v = (own.opened + 1) * step_s if own else None
     t_r = own.recovered * step_s if own and own.recovered >= 0 else None
     broken = np.flatnonzero(episodes.violating[i, max(begin, 0) :])
+    spent = None
+    if faulty and (offered := int(episodes.offered[i, begin:end].sum())):
+        spent = float(episodes.bad[i, begin:end].sum() / ((1.0 - episodes.scenario.slo.objective) * offered))
     load = episodes.offered[i, max(0, begin - _LOAD_STEPS) : begin] if begin > 0 else episodes.offered[i]
     return {
         "load_at_onset_rps": float(load.mean()) / step_s,
@@ -126,6 +129,7 @@ def _course(played: Played, i: int) -> dict[str, Any]:
         "relapses": sum(incident.kind == "relapse" for incident in found),
         "false_incidents": sum(incident.kind == "false" for incident in found),
         "false_alarms": len(before),
+        "follow_up_budget_spent": spent,
     } | _judged(played, i, hits[0] if hits else -1, own)
 
 

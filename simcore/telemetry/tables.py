@@ -115,6 +115,8 @@ _EPISODES = (
         _FLOAT,
         peak_amplification="largest attempts / first attempts of a step with at least 20 of them",
         error_budget_spent="bad / ((1 - objective) * offered)",
+        follow_up_budget_spent="the same in the follow-up after the onset only, alike for early and late onsets; "
+        "null without a fault",
     ),
     *_columns(
         _INT,
