@@ -1,6 +1,6 @@
 """Several diagnosers side by side in the simulator: all see the same incidents, none has an influence on the runs."""
 
-__all__ = ["Panel", "PanelOutcome", "by_fault", "consult"]
+__all__ = ["Panel", "PanelOutcome", "by_fault", "consult", "consult_members"]
 
 import dataclasses
 import time
@@ -104,7 +104,20 @@ def consult(
     for name, state in (states or {}).items():
         if name in members:
             members[name].load(state)  # type: ignore[attr-defined]
-    panel = Panel(members)
+    return consult_members(study, members, engine=engine, threads=threads, on_progress=on_progress, truth=truth)
+
+
+def consult_members(
+    study: Study,
+    members: dict[str, Diagnoser],
+    *,
+    engine: str = "batch",
+    threads: int | None = None,
+    on_progress: Callable[[float], None] | None = None,
+    truth: str = "injected",
+) -> PanelOutcome:
+    """Do as ``consult`` with diagnosers at hand, by the names that the table has for them."""
+    panel, names = Panel(members), list(members)
     detector = trained_detector(study.detector, study.scenario, seed=study.detector_seed, threads=threads)
     found, outcome = [], PanelOutcome(pl.DataFrame())
     for number, first in enumerate(range(0, study.episodes, study.round_size)):
