@@ -21,11 +21,15 @@ from agent.commands.export import export
 from agent.commands.isolate import isolate
 from agent.commands.map import optimal_map
 from agent.commands.ope import ope
+from agent.commands.profile import profile
 from agent.commands.rca import rca
 from agent.commands.run import run
 from agent.commands.scenario import scenario
+from agent.commands.sweep import sweep
+from agent.commands.timing import timing
 from agent.commands.train import train
 from agent.commands.validate import validate
+from agent.commands.watch import watch
 from simcore import __version__
 from simcore.errors import InputError, SimError
 
@@ -43,8 +47,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, evaluate, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, scenario,
-    faults, actions, validate, export,
+    run, watch, evaluate, sweep, timing, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map,
+    detect, rca, export, scenario, faults, actions, validate, profile,
 ):  # fmt: skip
     cli.add_command(_command)
 

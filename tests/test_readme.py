@@ -17,8 +17,13 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WRITTEN = [path for path in PAGES if "reference" not in path.parts]
 
 #: Sizes at which the commands of the docs run here.
-SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"))
+SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"), ("--replications", "1"), ("--samples", "2"))
 MAP = ["--steps", "30", "--onsets", "30", "--runs", "2", "--horizon", "6"]
+TIMING = ["--steps", "60", "--runs", "4"]
+TIMING_OF = {
+    "telemetry": ["--control-steps", "15,30", "--lags", "30"], "warmup": ["--shares", "0.2"],
+    "wave": ["--positions", "4"], "earlier": ["--gaps", "30"],
+}  # fmt: skip
 #: Those that every command of a kind gets.
 _CONTEST = ("--episodes", "--steps", "--train-episodes")
 ALWAYS = {"eval": ("--episodes", "--steps"), **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST)}
@@ -36,6 +41,8 @@ def commands(path: Path) -> list[list[str]]:
 
 def small(command: list[str]) -> list[str]:
     made = list(command)
+    if made[0] == "sweep" and "--study" not in made:
+        made += ["--steps", "60", "--replications", "1", "--train-episodes", "2"]
     for option, size in SMALL:
         if option in made:
             made[made.index(option) + 1] = size
@@ -43,6 +50,8 @@ def small(command: list[str]) -> list[str]:
             made += [option, size]
     if made[0] == "map":
         made += MAP
+    if made[0] == "timing":
+        made += TIMING + TIMING_OF.get(made[1], [])
     return made
 
 
@@ -52,7 +61,7 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", [p for p in WRITTEN if commands(p)], ids=name_of)
 def test_the_commands_of_a_page_run(
-    path: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, terminal: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for number, text in enumerate(blocks(path, "yaml")):

@@ -3,10 +3,9 @@
 A trained detector is kept beside the compiled kernels and found again by a hash of everything that it depends on.
 """
 
-__all__ = ["CALIBRATION_RUNS", "FALSE_ALARMS_PER_HOUR", "TRAINING_RUNS", "fault_free", "trained_detector"]
+__all__ = ["CALIBRATION_RUNS", "FALSE_ALARMS_PER_HOUR", "TRAINING_RUNS", "fault_free", "normal_of", "trained_detector"]
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -20,13 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.api import Detector
+from agent.evaluation.sources import sources_digest
 from agent.registry import make_detector
 from simcore.env import Episodes
 from simcore.env.actions import build_topology
 from simcore.errors import InputError
 from simcore.jit import cache_root
 from simcore.model.inputs import make_run
-from simcore.model.scenario import Scenario
+from simcore.model.scenario import Faults, Observation, Scenario
+from simcore.model.spec import Range
 
 #: Fault-free runs that a detector is fitted on.
 TRAINING_RUNS = 20
@@ -35,9 +36,8 @@ CALIBRATION_RUNS = 40
 #: Accepted false alarms per system-hour.
 FALSE_ALARMS_PER_HOUR = 0.5
 
-_HOUSE = Path(__file__).resolve().parent.parent.parent
-#: Sources that a trained detector depends on, besides this one.
-_SOURCES = ("simcore", "agent/detectors")
+#: Sources that a trained detector depends on.
+_SOURCES = ("simcore", "agent/detectors", "agent/evaluation/training.py")
 
 
 def fault_free(
@@ -62,6 +62,19 @@ def fault_free(
     return episodes.metrics
 
 
+def normal_of(scenario: Scenario) -> Scenario:
+    """Return a scenario without what a detector that is being trained never meets: faults, actions, lost scrapes.
+
+    Scenarios with the same normal share their detectors.
+    """
+    timing = scenario.timing.model_dump() | {"follow_up_steps": 1}
+    plain = scenario.model_dump() | {
+        "name": "normal", "description": "", "version": 1, "timing": timing, "actions": {},
+        "faults": Faults(onset_s=Range(min=0.0, max=0.0)).model_dump(), "observation": Observation().model_dump(),
+    }  # fmt: skip
+    return Scenario.model_validate(plain)
+
+
 def trained_detector(name: str, scenario: Scenario, *, seed: int, threads: int | None = None) -> Detector:
     """Return a detector that knows the scenario; the same arguments give the same detector.
 
@@ -81,7 +94,7 @@ def trained_detector(name: str, scenario: Scenario, *, seed: int, threads: int |
     RegistryError
         If there is no detector of that name.
     """
-    detector = make_detector(name)
+    detector, scenario = make_detector(name), normal_of(scenario)
     kept = _kept(name, scenario, seed)
     # What cannot be read is made anew: a damaged file must not stop anybody.
     with contextlib.suppress(OSError, ValueError, InputError):
@@ -100,7 +113,7 @@ def trained_detector(name: str, scenario: Scenario, *, seed: int, threads: int |
 def _kept(name: str, scenario: Scenario, seed: int) -> Path:
     libraries = [f"{package} {version(package)}" for package in ("numpy", "scikit-learn")]
     what = [
-        _sources_digest(),
+        sources_digest(*_SOURCES),
         name,
         scenario.digest,
         str(seed),
@@ -109,15 +122,6 @@ def _kept(name: str, scenario: Scenario, seed: int) -> Path:
         *libraries,
     ]
     return cache_root() / "detectors" / f"{hashlib.sha256('|'.join(what).encode()).hexdigest()[:24]}.json"
-
-
-@functools.cache
-def _sources_digest() -> str:
-    digest = hashlib.sha256()
-    found = [path for folder in _SOURCES for path in sorted((_HOUSE / folder).rglob("*.py"))]
-    for source in [Path(__file__).resolve(), *found]:
-        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def _keep(path: Path, state: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 __all__ = ["BatchSession", "Capacity"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numba
 import numpy as np
@@ -219,6 +220,10 @@ class BatchSession:
         if not self._log:
             raise InputError("the session was opened without log=True")
         return self._arenas.part(run, "log")[first : int(self._arenas.lanes[run]["n_log"])].copy()
+
+    def state(self, run: int) -> Mapping[str, npt.NDArray[Any]]:
+        """Return the arrays that hold a run's state, by name, as they are: to look at, not to keep."""
+        return self._arenas.parts(run)
 
     def events_run(self) -> int:
         """Return how many calendar entries all runs have executed."""
