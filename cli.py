@@ -11,6 +11,7 @@ import click
 
 from agent.commands.abstain import abstain
 from agent.commands.base import Group
+from agent.commands.bench import bench
 from agent.commands.catalogue import actions, faults
 from agent.commands.compare import compare
 from agent.commands.counterfactual import counterfactual
@@ -44,7 +45,7 @@ def cli() -> None:
 
 for _command in (
     run, evaluate, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, scenario,
-    faults, actions, validate, profile,
+    faults, actions, validate, profile, bench,
 ):  # fmt: skip
     cli.add_command(_command)
 
