@@ -61,9 +61,8 @@ def name_of(path: Path) -> str:
 
 def blocks(page: str) -> list[Block]:
     """Return the blocks of a page in their order, fenced ones and those that are indented by four blanks."""
-    tokens = _MARKDOWN.parse(page)
-    kinds = {"fence": lambda token: token.info.partition(" ")[0], "code_block": lambda token: "bash"}
-    return [Block(kinds[token.type](token), token.content) for token in tokens if token.type in kinds]
+    tokens = [token for token in _MARKDOWN.parse(page) if token.type in ("fence", "code_block")]
+    return [Block(t.info.partition(" ")[0] if t.type == "fence" else "bash", t.content) for t in tokens]
 
 
 def _lines(text: str) -> list[str]:
@@ -89,7 +88,7 @@ def yaml_files(page: str) -> dict[str, str]:
 
     The name is that of the scenario, or stands in a comment in the first line.
     """
-    files = {}
+    files: dict[str, str] = {}
     for block in blocks(page):
         if block.language == "yaml":
             named = re.match(r"# (\S+\.yaml)$", block.text, re.MULTILINE)

@@ -85,6 +85,12 @@ def test_the_timeline_in_the_readme_is_what_the_command_prints(invoke: Invoke) -
     assert with_block(readme, "timeline", printed) == readme, "the timeline in README.md is out of date: make docs"
 
 
+def test_the_landing_page_shows_a_part_of_the_same_timeline() -> None:
+    shown = next(b.text for b in blocks(TEXT[ROOT / "docs" / "index.md"]) if b.language == "text").splitlines()
+    assert len(shown) > 5
+    assert set(shown) <= set(TEXT[ROOT / "README.md"].splitlines())
+
+
 def test_a_page_with_a_broken_command_or_block_is_found(tmp_path: Path, invoke: Invoke) -> None:
     page = "```bash\nmendsim evil --episodes 900\n```\n\n```python\n1 / 0\n```\n"
     assert [small(command) for command in commands(page)] == [["evil", "--episodes", "2"]]

@@ -177,9 +177,9 @@ def _faults() -> str:
         "# Faults",
         "",
         "Written as `TYPE@TARGET`, an edge as `TYPE@CALLER:CALLEE` (`clients:api` is the border). A fault lives in a",
-        "place, and heals when the place is replaced. Parameters are those of `simcore.codes.Param`, here as they are at",
-        "severity 1 at the api of `three_tier`; they take their neutral value again when a timed fault ends. Why so",
-        "strong: see [the defaults](../explanation/defaults.md).",
+        "place, and heals when the place is replaced. Parameters are those of `simcore.codes.Param`, here at",
+        "severity 1 at the api of `three_tier` ([why so strong](../explanation/defaults.md)); they take their",
+        "neutral value again when a timed fault ends.",
         "",
     ]
     rows = [
