@@ -17,14 +17,18 @@ from agent.commands.counterfactual import counterfactual
 from agent.commands.detect import detect
 from agent.commands.eval import evaluate
 from agent.commands.explain import explain
+from agent.commands.export import export
 from agent.commands.isolate import isolate
 from agent.commands.map import optimal_map
 from agent.commands.ope import ope
 from agent.commands.rca import rca
 from agent.commands.run import run
 from agent.commands.scenario import scenario
+from agent.commands.sweep import sweep
+from agent.commands.timing import timing
 from agent.commands.train import train
 from agent.commands.validate import validate
+from agent.commands.watch import watch
 from simcore import __version__
 from simcore.errors import InputError, SimError
 
@@ -42,8 +46,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, evaluate, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca, scenario,
-    faults, actions, validate,
+    run, watch, evaluate, sweep, timing, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map,
+    detect, rca, export, scenario, faults, actions, validate,
 ):  # fmt: skip
     cli.add_command(_command)
 

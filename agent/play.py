@@ -1,14 +1,15 @@
 """Plays a batch of episodes with an agent, and says what each of its decisions was worth."""
 
-__all__ = ["begin", "play", "reward"]
+__all__ = ["Playing", "begin", "play", "reward"]
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.api import AgentTrace, ConsultsRollouts, Decision, Informed
-from agent.loop import Agent
+from agent.loop import Agent, AgentStep
 from agent.rollouts import Tryouts
 from simcore.env import Episodes
 from simcore.env.episodes import UNHEALTHY_PENALTY
@@ -46,14 +47,14 @@ def reward(episodes: Episodes, first: Ints, last: Ints) -> Floats:
     return np.where(length > 0, value, np.nan)
 
 
-def _set_rewards(episodes: Episodes, decisions: list[Decision], position: dict[int, int]) -> None:
-    """Fill in the rewards of all judged decisions, one call per ordinal of a decision within its run."""
+def _set_rewards(episodes: Episodes, decisions: list[Decision]) -> None:
+    """Fill in the rewards of all judged decisions, numbered by position, one call per ordinal within their run."""
     waves: list[dict[int, Decision]] = []
     ordinal: dict[int, int] = {}
     for decision in decisions:
         if decision.closed < 0:
             continue
-        run = position[decision.run]
+        run = decision.run
         number = ordinal[run] = ordinal.get(run, -1) + 1
         if number == len(waves):
             waves.append({})
@@ -67,16 +68,88 @@ def _set_rewards(episodes: Episodes, decisions: list[Decision], position: dict[i
             decision.reward = float(rewards[run])
 
 
-def begin(episodes: Episodes, agent: Agent) -> None:
-    """Make an agent ready for a batch of episodes at edge 0: its parts get the truth or the rollouts they ask for."""
+def begin(episodes: Episodes, agent: Agent, numbers: Ints | None = None) -> None:
+    """Make an agent ready for a batch of episodes at edge 0: its parts get the truth or the rollouts they ask for.
+
+    Parameters
+    ----------
+    episodes, agent
+        The batch, and who will play it.
+    numbers
+        (run,) what the runs are called in the decision records; by default the indices of the runs.
+    """
     for part in (agent.detector, agent.diagnoser, agent.policy):
         if isinstance(part, Informed):
             part.inform(episodes)
     keys = np.array([run_key(run.seed, run.split, run.run, _POLICY_STREAM) for run in episodes.runs], np.uint64)
-    numbers = np.array([run.run for run in episodes.runs], np.int64)
+    if numbers is None:
+        numbers = np.array([run.run for run in episodes.runs], np.int64)
     agent.start(episodes.topology, episodes.actions, keys, numbers)
     if isinstance(agent.policy, ConsultsRollouts):
         agent.policy.consult(Tryouts(episodes))
+
+
+class Playing:
+    """A batch of episodes with an agent, step by step.
+
+    Parameters
+    ----------
+    episodes
+        At edge 0.
+    agent
+        Fitted and calibrated.
+    shadow
+        Let the agent think, but apply and book nothing of what it chooses by itself.
+    on_decided
+        Called with the episodes and what the agent made of the step, at edges at which it decides, before it acts.
+    """
+
+    def __init__(
+        self,
+        episodes: Episodes,
+        agent: Agent,
+        *,
+        shadow: bool = False,
+        on_decided: Callable[[Episodes, AgentStep], None] | None = None,
+    ) -> None:
+        self.episodes, self.agent, self.shadow, self._on_decided = episodes, agent, shadow, on_decided
+        #: What the agent did so far; its decisions, and their rewards, are up to date after ``settle``.
+        self.trace = _empty_trace(episodes)
+        # A batch may hold a run several times, under different faults: the agent calls runs by their positions.
+        begin(episodes, agent, np.arange(episodes.n_runs))
+
+    def step(self, forced: Ints | None = None) -> AgentStep:
+        """Let the agent look and act at the present edge, and advance to the next.
+
+        Parameters
+        ----------
+        forced
+            (run,) as ``Agent.step`` takes it; what is forced is applied even where the agent only shadows.
+        """
+        episodes, trace, t = self.episodes, self.trace, self.episodes.step
+        said = self.agent.step(episodes.observation, forced)
+        trace.alarm[:, t], trace.triggered[:, t] = said.detection.alarm, said.triggered
+        trace.overall[:, t], trace.score[:, t] = said.detection.overall, said.detection.score
+        trace.choice[:, t], trace.suspect[:, t] = said.choice, said.suspect
+        trace.confidence[:, t], trace.ranked[:, t] = said.confidence, said.ranked
+        if self._on_decided is not None and said.opened:
+            self._on_decided(episodes, said)
+        choice = said.choice
+        if self.shadow and forced is not None:
+            choice = np.where(forced >= 0, choice, 0)
+        episodes.act(choice, shadow=self.shadow and forced is None)
+        episodes.advance()
+        if episodes.finished:
+            self.agent.finish(episodes.n_steps)
+        return said
+
+    def settle(self) -> AgentTrace:
+        """Return the trace with the decisions so far, those judged with their rewards."""
+        decisions = sorted(self.agent.decisions, key=lambda decision: (decision.run, decision.opened))
+        _set_rewards(self.episodes, decisions)
+        runs = self.episodes.runs
+        self.trace.decisions = [replace(decision, run=runs[decision.run].run) for decision in decisions]
+        return self.trace
 
 
 def play(
@@ -85,6 +158,7 @@ def play(
     *,
     shadow: bool = False,
     on_step: Callable[[Episodes], None] | None = None,
+    on_decided: Callable[[Episodes, AgentStep], None] | None = None,
 ) -> AgentTrace:
     """Play a batch of episodes to the end.
 
@@ -98,29 +172,19 @@ def play(
         Let the agent think, but apply and book nothing.
     on_step
         Called with the episodes after every step.
+    on_decided
+        Called with the episodes and what the agent made of the step, at edges at which it decides, before it acts.
 
     Returns
     -------
     What the agent did, rewards included.
     """
-    begin(episodes, agent)
-    trace = _empty_trace(episodes)
+    playing = Playing(episodes, agent, shadow=shadow, on_decided=on_decided)
     while not episodes.finished:
-        t, observation = episodes.step, episodes.observation
-        said = agent.step(observation)
-        trace.alarm[:, t], trace.triggered[:, t] = said.detection.alarm, said.triggered
-        trace.overall[:, t], trace.score[:, t] = said.detection.overall, said.detection.score
-        trace.choice[:, t], trace.suspect[:, t] = said.choice, said.suspect
-        trace.confidence[:, t], trace.ranked[:, t] = said.confidence, said.ranked
-        episodes.act(said.choice, shadow=shadow)
-        episodes.advance()
+        playing.step()
         if on_step is not None:
             on_step(episodes)
-    agent.finish(episodes.n_steps)
-    position = {run.run: i for i, run in enumerate(episodes.runs)}
-    trace.decisions = sorted(agent.decisions, key=lambda decision: (position[decision.run], decision.opened))
-    _set_rewards(episodes, trace.decisions, position)
-    return trace
+    return playing.settle()
 
 
 def _empty_trace(episodes: Episodes) -> AgentTrace:

@@ -14,7 +14,6 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from sphinx.ext.napoleon import Config  # noqa: E402
-
 from sphinx.ext.napoleon.docstring import NumpyDocstring  # noqa: E402
 
 from simcore import __version__  # noqa: E402

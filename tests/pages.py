@@ -37,7 +37,7 @@ WRITTEN = [path for path in PAGES if "reference" not in path.parts]
 LANGUAGES = ("bash", "python", "yaml", "text")
 
 #: Sizes at which the commands of the docs run here.
-SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"), ("--replications", "2"))
+SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"), ("--replications", "1"), ("--samples", "2"))
 MAP = ["--steps", "30", "--onsets", "30", "--runs", "2", "--horizon", "6"]
 #: Those that every command of a kind gets.
 _CONTEST = ("--episodes", "--steps", "--train-episodes")
@@ -100,6 +100,8 @@ def yaml_files(page: str) -> dict[str, str]:
 def small(command: list[str]) -> list[str]:
     """Return a command at a size that a test can afford."""
     made = list(command)
+    if made[0] == "sweep" and "--study" not in made:
+        made += ["--steps", "60", "--replications", "1", "--train-episodes", "2"]
     for option, size in SMALL:
         if option in made:
             made[made.index(option) + 1] = size

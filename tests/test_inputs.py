@@ -150,6 +150,8 @@ def test_the_phase_is_drawn_where_the_wave_has_one() -> None:
     assert abs(sum(phases) / 500 - 0.5) < 4 * math.sqrt(1 / 12 / 500)
     fixed = SHOP.model_copy(update={"workload": SHOP.workload.model_copy(update={"random_phase": False})})
     assert {run.inputs.phase for run in runs(5, fixed)} == {0.0}
+    given = SHOP.model_copy(update={"workload": SHOP.workload.model_copy(update={"phase": 0.75})})
+    assert {run.inputs.phase for run in runs(5, given)} == {0.75}
     assert {run.inputs.phase for run in runs(5, load_scenario("w2"))} == {0.0}
 
 

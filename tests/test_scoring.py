@@ -254,6 +254,16 @@ def test_requests_are_counted_and_the_budget_is_what_the_objective_allows(played
     assert row["j"] == pytest.approx(-60 / 6000)
 
 
+def test_the_budget_of_the_follow_up_counts_what_lies_in_it_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(monkeypatch, fault(52.0))
+    for steps in (range(8), range(15, 17), range(55, 58)):
+        played.session.bad(0, steps, count=20)
+    faulty, control = played.rows()
+    assert faulty["error_budget_spent"] == pytest.approx(13 * 20 / (0.01 * 6000))
+    assert faulty["follow_up_budget_spent"] == pytest.approx(2 * 20 / (0.01 * 4000))
+    assert control["follow_up_budget_spent"] is None
+
+
 def test_amplification_is_attempts_per_first_attempt_in_the_worst_step(played: Played) -> None:
     played.session.totals[0, 5, Total.ATTEMPTS] = 300
     played.session.metrics[0, 5, 1, Metric.RETRIES] = 180

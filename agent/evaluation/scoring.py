@@ -10,7 +10,7 @@ import polars as pl
 
 from agent.api import AgentTrace
 from agent.evaluation import listings
-from agent.evaluation.played import Labels, Played, less
+from agent.evaluation.played import OF_RUNS, Labels, Played, less
 from agent.evaluation.summary import summarise
 from simcore.env import Episodes
 from simcore.env.slo import Incident, recovery_steps
@@ -72,11 +72,7 @@ def accuracy_at(k: int, ranked: Sequence[int], truth: Collection[int]) -> float:
 def _episodes(played: Played) -> pl.DataFrame:
     episodes, labels = played.episodes, played.labels
     scenario, n_runs = episodes.scenario, episodes.n_runs
-    per_run: dict[str, Sequence[Any] | None] = {
-        "noop_incident": labels.get("noop_incident"),
-        "noop_j": labels.get("noop_j"),
-        "durable": labels.get("durable"),
-    }
+    per_run: dict[str, Any] = {name: labels.get(name) for name in OF_RUNS}
     for name, values in per_run.items():
         if values is not None and len(values) != n_runs:
             raise ValueError(f"{name} must hold one value for each of {n_runs} runs, got {len(values)}")
@@ -113,6 +109,9 @@ def _course(played: Played, i: int) -> dict[str, Any]:
     t_v = (own.opened + 1) * step_s if own else None
     t_r = own.recovered * step_s if own and own.recovered >= 0 else None
     broken = np.flatnonzero(episodes.violating[i, max(begin, 0) :])
+    spent = None
+    if faulty and (offered := int(episodes.offered[i, begin:end].sum())):
+        spent = float(episodes.bad[i, begin:end].sum() / ((1.0 - episodes.scenario.slo.objective) * offered))
     load = episodes.offered[i, max(0, begin - _LOAD_STEPS) : begin] if begin > 0 else episodes.offered[i]
     return {
         "load_at_onset_rps": float(load.mean()) / step_s,
@@ -130,6 +129,7 @@ def _course(played: Played, i: int) -> dict[str, Any]:
         "relapses": sum(incident.kind == "relapse" for incident in found),
         "false_incidents": sum(incident.kind == "false" for incident in found),
         "false_alarms": len(before),
+        "follow_up_budget_spent": spent,
     } | _judged(played, i, hits[0] if hits else -1, own)
 
 

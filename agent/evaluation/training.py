@@ -3,7 +3,7 @@
 A trained detector is kept beside the compiled kernels and found again by a hash of everything that it depends on.
 """
 
-__all__ = ["CALIBRATION_RUNS", "FALSE_ALARMS_PER_HOUR", "TRAINING_RUNS", "fault_free", "trained_detector"]
+__all__ = ["CALIBRATION_RUNS", "FALSE_ALARMS_PER_HOUR", "TRAINING_RUNS", "fault_free", "normal_of", "trained_detector"]
 
 import contextlib
 import functools
@@ -26,7 +26,8 @@ from simcore.env.actions import build_topology
 from simcore.errors import InputError
 from simcore.jit import cache_root
 from simcore.model.inputs import make_run
-from simcore.model.scenario import Scenario
+from simcore.model.scenario import Faults, Observation, Scenario
+from simcore.model.spec import Range
 
 #: Fault-free runs that a detector is fitted on.
 TRAINING_RUNS = 20
@@ -62,6 +63,19 @@ def fault_free(
     return episodes.metrics
 
 
+def normal_of(scenario: Scenario) -> Scenario:
+    """Return a scenario without what a detector that is being trained never meets: faults, actions, lost scrapes.
+
+    Scenarios with the same normal share their detectors.
+    """
+    timing = scenario.timing.model_dump() | {"follow_up_steps": 1}
+    plain = scenario.model_dump() | {
+        "name": "normal", "description": "", "version": 1, "timing": timing, "actions": {},
+        "faults": Faults(onset_s=Range(min=0.0, max=0.0)).model_dump(), "observation": Observation().model_dump(),
+    }  # fmt: skip
+    return Scenario.model_validate(plain)
+
+
 def trained_detector(name: str, scenario: Scenario, *, seed: int, threads: int | None = None) -> Detector:
     """Return a detector that knows the scenario; the same arguments give the same detector.
 
@@ -81,7 +95,7 @@ def trained_detector(name: str, scenario: Scenario, *, seed: int, threads: int |
     RegistryError
         If there is no detector of that name.
     """
-    detector = make_detector(name)
+    detector, scenario = make_detector(name), normal_of(scenario)
     kept = _kept(name, scenario, seed)
     # What cannot be read is made anew: a damaged file must not stop anybody.
     with contextlib.suppress(OSError, ValueError, InputError):

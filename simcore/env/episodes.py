@@ -165,7 +165,7 @@ class Episodes:
             raise ActionError(f"choice must hold one action for each of {self.n_runs} runs, got shape {choice.shape}")
         runs = np.flatnonzero(choice)
         for run in runs.tolist():
-            self._check(run, int(choice[run]))
+            self.check(run, int(choice[run]))
         self._acted = True
         if shadow or not runs.size:
             return
@@ -179,7 +179,14 @@ class Episodes:
                 orders.append(order)
         self.session.apply(orders)
 
-    def _check(self, run: int, action: int) -> None:
+    def check(self, run: int, action: int) -> None:
+        """Check that an action may be taken in a run at the present edge.
+
+        Raises
+        ------
+        ActionError
+            If there is no such action, or it is not legal.
+        """
         if not 0 <= action < len(self.actions):
             raise ActionError(f"run {run}: action numbers are 0 to {len(self.actions) - 1}, got {action}")
         if not self.observation.legal[run, action]:

@@ -279,7 +279,7 @@ def _workload(scenario: Scenario) -> Iterator[Mistake]:
     workload, slo = scenario.workload, scenario.slo
     path: Path = ("workload",)
     wave, step, burst = (workload.shape == shape for shape in ("sinusoidal", "step", "burst"))
-    for key in ("amplitude", "period_s", "random_phase"):
+    for key in ("amplitude", "period_s", "random_phase", "phase"):
         yield from _only(path, workload, key, wave, "shape is sinusoidal")
     for key in ("factor", "from_s"):
         yield from _only(path, workload, key, step or burst, "shape is step or burst")

@@ -65,8 +65,15 @@ def show(path: Path) -> str:
     return text
 
 
-def read_document(file: FilePath) -> Document:
+def read_document(file: FilePath, what: str = "scenario") -> Document:
     """Read a YAML (or JSON) or TOML file, told apart by its suffix.
+
+    Parameters
+    ----------
+    file
+        The file.
+    what
+        What it should hold, for messages.
 
     Raises
     ------
@@ -77,11 +84,11 @@ def read_document(file: FilePath) -> Document:
     reader = readers.get(file.suffix.lower())
     try:
         if file.is_dir():
-            raise ScenarioError(f"{file}: is a folder, not a scenario file")
+            raise ScenarioError(f"{file}: is a folder, not a {what} file")
         if not file.exists():
             raise ScenarioError(f"{file}: no such file")
         if reader is None:
-            raise ScenarioError(f"{file}: a scenario file must end in .yaml, .yml, .json or .toml")
+            raise ScenarioError(f"{file}: a {what} file must end in .yaml, .yml, .json or .toml")
         if file.stat().st_size > _LIMIT_BYTES:
             raise ScenarioError(f"{file}: must be at most {_LIMIT_BYTES} bytes long, got {file.stat().st_size}")
         text = file.read_bytes().decode("utf-8-sig")

@@ -12,34 +12,12 @@ from pydantic import ValidationError
 
 from simcore.errors import ScenarioError, suggest
 from simcore.model.checks import check_references, check_values
-from simcore.model.documents import Document, Mistake, Path, read_document, show
-from simcore.model.programs import STEP_KINDS
+from simcore.model.documents import Document, Mistake, Path, read_document
 from simcore.model.recordings import read_rates
+from simcore.model.rules import clean, listing, shown, translate
 from simcore.model.scenario import Scenario
 
 _FOLDER = FilePath(__file__).resolve().parent / "scenarios"
-
-_PATTERNS = {
-    r"^[a-z][a-z0-9_]*$": "be lower-case letters, digits and _, beginning with a letter",
-    r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$": "have the form service.operation",
-}
-_KINDS = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-}
-_BOUNDS = {
-    "greater_than": (">", "gt"),
-    "greater_than_equal": (">=", "ge"),
-    "less_than": ("<", "lt"),
-    "less_than_equal": ("<=", "le"),
-}
 
 
 def shipped() -> dict[str, FilePath]:
@@ -110,7 +88,7 @@ def _close(node: Any) -> None:
 
 def _build(document: Document, source: str, folder: FilePath | None) -> Scenario:
     if not isinstance(document.data, dict):
-        what = "nothing" if document.data is None else _value(document.data)
+        what = "nothing" if document.data is None else shown(document.data)
         raise ScenarioError(f"{source}: a scenario must be a mapping of keys to values, got {what}")
     document = _with_recording(document, folder)
     found: list[Mistake] = []
@@ -119,13 +97,13 @@ def _build(document: Document, source: str, folder: FilePath | None) -> Scenario
         scenario = Scenario.model_validate(document.data, strict=True)
         found = [*check_references(scenario), *check_values(scenario)]
     except ValidationError as error:
-        found = [*_translate(error), *_references_of_the_rest(error, document.data)]
+        found = [*translate(error, Scenario), *_references_of_the_rest(error, document.data)]
     # What the reader left out or made up is wrong once, not twice.
     touched = [mistake.path for mistake in document.mistakes]
     found = [m for m in found if not any(_related(m.path, path) for path in touched)]
     mistakes = [*document.mistakes, *found]
     if mistakes:
-        raise ScenarioError(_listing(mistakes, document, source))
+        raise ScenarioError(listing(mistakes, document, source))
     assert scenario is not None
     return scenario
 
@@ -156,17 +134,6 @@ def _related(one: Path, other: Path) -> bool:
     return one[:shared] == other[:shared]
 
 
-def _listing(mistakes: list[Mistake], document: Document, source: str) -> str:
-    rows: dict[tuple[int, str], None] = {}
-    for mistake in mistakes:
-        line = mistake.line or document.line_of(mistake.path)
-        where = f"{source}:{line}" if line else source
-        subject = show(mistake.path) or "the scenario"
-        joint = "" if mistake.text.startswith(":") else " "
-        rows[line, f"{where}: {subject}{joint}{mistake.text}"] = None
-    return "\n".join(text for _, text in sorted(rows, key=lambda row: row[0]))
-
-
 def _references_of_the_rest(error: ValidationError, data: dict[str, Any]) -> list[Mistake]:
     """Return the dangling names of a scenario whose other mistakes are left out, if what remains is one.
 
@@ -174,7 +141,7 @@ def _references_of_the_rest(error: ValidationError, data: dict[str, Any]) -> lis
     """
     rest = _copy(data)
     for item in error.errors(include_url=False):
-        path = _clean(item["loc"])
+        path = clean(item["loc"])
         holder: Any = rest
         for part in path[:-1]:
             holder = holder[part] if _has(holder, part) else None
@@ -196,112 +163,3 @@ def _has(holder: Any, part: str | int) -> bool:
     if isinstance(holder, dict):
         return part in holder
     return isinstance(holder, list) and isinstance(part, int) and part < len(holder)
-
-
-def _clean(loc: tuple[str | int, ...]) -> Path:
-    """Return pydantic's location without the tag that it puts between a step and its keys."""
-    path: list[str | int] = []
-    skip = False
-    for part in loc:
-        if skip:
-            skip = False
-            continue
-        if part == "[key]":
-            continue
-        skip = isinstance(part, int) and bool(path) and path[-1] == "steps"
-        path.append(part)
-    return tuple(path)
-
-
-def _translate(error: ValidationError) -> list[Mistake]:
-    mistakes = []
-    for item in error.errors(include_url=False):
-        path = _clean(item["loc"])
-        if item["loc"] and item["loc"][-1] == "[key]":
-            path = path[:-1]
-            mistakes.append(Mistake((*path, str(item["input"])), f": {_name_rule(item)}"))
-        else:
-            mistakes.append(Mistake(path, _rule(item["type"], item.get("ctx", {}), item["input"], item["msg"], path)))
-    return mistakes
-
-
-def _name_rule(item: Any) -> str:
-    rule = _rule(item["type"], item.get("ctx", {}), item["input"], item["msg"], ())
-    return f"the name {rule}"
-
-
-def _rule(kind: str, context: dict[str, Any], given: Any, message: str, path: Path) -> str:
-    """Return a pydantic error as a plain rule with the value, to follow the path."""
-    got = f", got {_value(given)}"
-    if kind == "missing":
-        return "is missing"
-    if kind == "extra_forbidden":
-        return f"is not a known key{suggest(str(path[-1]), _known_keys(path[:-1]))}"
-    if kind in _BOUNDS:
-        sign, key = _BOUNDS[kind]
-        return f"must be {sign} {context[key]:.15g}{got}"
-    if kind in _KINDS:
-        return f"must be {_KINDS[kind]}{got}"
-    if kind == "literal_error":
-        choices = re.findall(r"'([^']*)'", str(context["expected"]))
-        return f"must be one of {', '.join(choices)}{got}{suggest(str(given), choices)}"
-    if kind == "string_pattern_mismatch":
-        return f"must {_PATTERNS.get(str(context['pattern']), 'match ' + str(context['pattern']))}{got}"
-    if kind == "string_too_long":
-        return f"must have at most {context['max_length']} characters{got}"
-    if kind == "too_short":
-        return f"must have at least {context['min_length']} item{'s' if context['min_length'] > 1 else ''}, got none"
-    if kind == "too_long":
-        return f"must have at most {context['max_length']} items, got {len(given)}"
-    if kind == "value_error":
-        return f": {context['error']}"
-    if kind == "invalid_key":
-        return ": keys must be text"
-    if kind == "step_kind":
-        return f"must have exactly one of the keys {', '.join(STEP_KINDS)}{got}"
-    return f"is not valid: {message}{got}"
-
-
-def _value(given: Any) -> str:
-    """Return a value as the file would show it, shortened."""
-    if isinstance(given, bool):
-        return "true" if given else "false"
-    if given is None:
-        return "nothing"
-    if isinstance(given, (dict, list)):
-        what, keys = ("a mapping", list(given)) if isinstance(given, dict) else ("a list", [])
-        return f"{what} with {', '.join(map(str, keys[:5]))}" if keys else what
-    try:
-        text = repr(given)
-    except ValueError:
-        return "a number with too many digits"
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _known_keys(path: Path) -> list[str]:
-    """Return the keys that a mapping at a path may have, from the JSON Schema."""
-    whole = Scenario.model_json_schema()
-    here = [whole]
-    for part in path:
-        here = [below for node in here for below in _below(node, part, whole)]
-    return [key for node in here for key in _resolved(node, whole).get("properties", {})]
-
-
-def _resolved(node: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in node:
-        node = whole["$defs"][node["$ref"].rpartition("/")[2]]
-    return node
-
-
-def _below(node: dict[str, Any], part: str | int, whole: dict[str, Any]) -> list[dict[str, Any]]:
-    node = _resolved(node, whole)
-    options = [option for key in ("anyOf", "oneOf") for option in node.get(key, [])]
-    if options:
-        # One of several shapes, such as a step: the key tells which.
-        return [below for option in options for below in _below(option, part, whole)]
-    if isinstance(part, int):
-        return [node["items"]] if "items" in node else []
-    if part in node.get("properties", {}):
-        return [node["properties"][part]]
-    more = node.get("additionalProperties") or next(iter(node.get("patternProperties", {}).values()), None)
-    return [more] if isinstance(more, dict) else []

@@ -58,7 +58,7 @@ class _Events:
 
 
 def draw_phase(scenario: Scenario, key: np.uint64) -> float:
-    """Return the phase of a run's load wave, turns; 0 unless it is sinusoidal and random.
+    """Return the phase of a run's load wave, turns: the scenario's, or drawn; 0 unless it is sinusoidal.
 
     Parameters
     ----------
@@ -67,7 +67,10 @@ def draw_phase(scenario: Scenario, key: np.uint64) -> float:
     key
         Key of the run's noise stream (2).
     """
-    if scenario.workload.shape != "sinusoidal" or not scenario.workload.random_phase:
+    workload = scenario.workload
+    if workload.phase is not None:
+        return workload.phase
+    if workload.shape != "sinusoidal" or not workload.random_phase:
         return 0.0
     return _Events(key, _Kind.PHASE).draw(0, _Draw.AMOUNT)
 

@@ -110,6 +110,8 @@ class Workload(Spec):
     """Sinusoidal only."""
     random_phase: bool = True
     """Sinusoidal only: a phase per run, drawn; otherwise 0."""
+    phase: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Sinusoidal only: the phase of every run at time 0, turns, instead of a drawn one; at 0.25 the load is highest."""
     factor: Annotated[float, Field(ge=0, le=100)] = 1.0
     """Step and burst: multiple of the rate."""
     from_s: float = 0.0

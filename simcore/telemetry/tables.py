@@ -115,6 +115,8 @@ _EPISODES = (
         _FLOAT,
         peak_amplification="largest attempts / first attempts of a step with at least 20 of them",
         error_budget_spent="bad / ((1 - objective) * offered)",
+        follow_up_budget_spent="the same in the follow-up after the onset only, alike for early and late onsets; "
+        "null without a fault",
     ),
     *_columns(
         _INT,
@@ -125,6 +127,17 @@ _EPISODES = (
         false_actions="disruptive actions decided before t_f, or in a run without a fault",
     ),
     *_columns(_FLOAT, action_cost="cost of the actions, in units of J", j="J as simcore.env.Episodes defines it"),
+    *_columns(
+        _INT,
+        judged_decisions="decisions that were held against the best action on forks; null if that was not asked for",
+        judged_disruptive="those of them that took an action that can hurt by itself",
+        harmful_decisions="those of these that cost J more than the margin against waiting, mean over unknown futures",
+    ),
+    *_columns(
+        _FLOAT,
+        regret="J of the best action less J of the one taken, mean over the decisions judged and unknown futures",
+        regret_clairvoyant="likewise in the run's own future, which nobody knows",
+    ),
 )
 
 _STEPS = (
