@@ -36,12 +36,23 @@ WRITTEN = [path for path in PAGES if "reference" not in path.parts]
 #: What a block may be: run here, loaded by a command of the page, or printed.
 LANGUAGES = ("bash", "python", "yaml", "text")
 
-#: Sizes at which the commands of the docs run here.
-SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"), ("--replications", "1"), ("--samples", "2"))
-MAP = ["--steps", "30", "--onsets", "30", "--runs", "2", "--horizon", "6"]
-#: Those that every command of a kind gets.
+#: Sizes at which the commands of the docs run here, where a command names the option.
+SMALL = {
+    "--episodes": "2", "--steps": "60", "--train-episodes": "2", "--train-seeds": "1", "--replications": "1",
+    "--samples": "2", "--clean": "6",
+}  # fmt: skip
 _CONTEST = ("--episodes", "--steps", "--train-episodes")
-ALWAYS = {"eval": ("--episodes", "--steps"), **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST)}
+#: Those that a command gets in any case; with a value it is one of its own.
+ALWAYS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST),
+    "counterfactual": ("--futures=1", "--horizon=12"),
+    "eval": ("--episodes", "--steps"),
+    "map": ("--steps=30", "--onsets=30", "--runs=2", "--horizon=4"),
+    "rca simulate": ("--episodes", "--steps"),
+    "sweep": ("--steps", "--replications", "--train-episodes"),
+}
+#: Pages that need more: the tables must hold runs with an incident.
+LARGER = {"read_the_tables.md": {"--episodes": "6", "--steps": "110"}}
 
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
 
@@ -97,18 +108,22 @@ def yaml_files(page: str) -> dict[str, str]:
     return files
 
 
-def small(command: list[str]) -> list[str]:
-    """Return a command at a size that a test can afford."""
-    made = list(command)
-    if made[0] == "sweep" and "--study" not in made:
-        made += ["--steps", "60", "--replications", "1", "--train-episodes", "2"]
-    for option, size in SMALL:
-        if option in made:
-            made[made.index(option) + 1] = size
-        elif option in ALWAYS.get(made[0], ()):
+def small(command: list[str], page: str = "") -> list[str]:
+    """Return a command at a size that a test can afford; ``page`` is the name of the page that shows it."""
+    sizes = SMALL | LARGER.get(page, {})
+    made = [sizes.get(before, word) for before, word in zip(["", *command], command, strict=False)]
+    named = next((name for name in (" ".join(command[:2]), command[0]) if name in ALWAYS), None)
+    if named is None or "--study" in command:
+        return made
+    for wanted in ALWAYS[named]:
+        option, _, value = wanted.partition("=")
+        size = value or sizes[option]
+        if option not in made:
             made += [option, size]
-    if made[0] == "map":
-        made += MAP
+        elif value:
+            made[made.index(option) + 1] = size
+    if "simpy" in command:
+        made[made.index("--steps") + 1] = "12"
     return made
 
 

@@ -19,14 +19,15 @@ _RAN: set[str] = set()
 _FILES = ("--out", "--from", "--policy-in", "--policy-out", "--png", "--picture", "--plot", "--also", "--lessons", "./")
 
 
-def _run_all(page: str, invoke: Invoke) -> None:
-    for name, text in yaml_files(page).items():
-        Path(name).write_text(text, encoding="utf-8")
+def _run_all(page: str, invoke: Invoke, name: str = "") -> None:
+    for file, text in yaml_files(page).items():
+        Path(file).write_text(text, encoding="utf-8")
     for command in commands(page):
-        line = shlex.join(small(command))
+        made = small(command, name)
+        line = shlex.join(made)
         if line in _RAN:
             continue
-        result = invoke(*small(command))
+        result = invoke(*made)
         assert result.code == 0, f"mendsim {line}: {result.err}"
         if not any(part in line for part in _FILES):
             _RAN.add(line)
@@ -42,7 +43,7 @@ def test_the_commands_of_a_page_run_and_then_its_python_blocks(
     path: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _run_all(TEXT[path], invoke)
+    _run_all(TEXT[path], invoke, path.name)
     _run_python(TEXT[path], tmp_path)
 
 
