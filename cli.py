@@ -21,6 +21,7 @@ from agent.commands.export import export
 from agent.commands.isolate import isolate
 from agent.commands.map import optimal_map
 from agent.commands.ope import ope
+from agent.commands.profile import profile
 from agent.commands.rca import rca
 from agent.commands.run import run
 from agent.commands.scenario import scenario
@@ -47,7 +48,7 @@ def cli() -> None:
 
 for _command in (
     run, watch, evaluate, sweep, timing, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map,
-    detect, rca, export, scenario, faults, actions, validate,
+    detect, rca, export, scenario, faults, actions, validate, profile,
 ):  # fmt: skip
     cli.add_command(_command)
 

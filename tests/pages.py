@@ -50,6 +50,11 @@ ALWAYS: dict[str, tuple[str, ...]] = {
     "map": ("--steps=30", "--onsets=30", "--runs=2", "--horizon=4"),
     "rca simulate": ("--episodes", "--steps"),
     "sweep": ("--steps", "--replications", "--train-episodes"),
+    "timing": ("--steps", "--runs=4"),
+    "timing earlier": ("--steps", "--runs=4", "--gaps=30"),
+    "timing telemetry": ("--steps", "--runs=4", "--control-steps=15,30", "--lags=30"),
+    "timing warmup": ("--steps", "--runs=4", "--shares=0.2"),
+    "timing wave": ("--steps", "--runs=4", "--positions=4"),
 }
 #: Pages that need more: the tables must hold runs with an incident.
 LARGER = {"read_the_tables.md": {"--episodes": "6", "--steps": "110"}}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from agent.evaluation.verdict import judge, points_of, twins_of
 from simcore.errors import ActionError
 from simcore.model.faults import parse_fault
 from simcore.model.loader import load_scenario
-from tests.conftest import TINY
+from tests.conftest import TINY, Invoke
 
 Drive = Callable[[Pilot[None]], Awaitable[None]]
 
@@ -232,3 +233,37 @@ def test_the_area_of_a_chart_is_as_high_as_its_value() -> None:
 )
 def test_charts_end_at_round_numbers(values: list[float], least: float, top: float) -> None:
     assert ceiling(np.array(values), least) == pytest.approx(top)
+
+
+def test_watch_says_everything_that_keeps_it_from_starting(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = invoke("watch", "--row", 3, "--policy", "wizard", "--detector", "nose")
+    assert result.code == 2
+    for words_of in (
+        "watch needs textual: install mendsim[watch]",
+        "watch needs a terminal; mendsim run --render prints an episode as text",
+        "--from RESULTS and --row N belong together",
+        "--policy must be one of",
+        "--detector must be one of",
+    ):
+        assert words_of in result.err
+    assert "Traceback" not in result.err
+
+
+def test_watch_prints_the_row_that_run_prints(invoke: Invoke, tiny: str, terminal: None) -> None:
+    given = ("--scenario", tiny, "--seed", 3, "--policy", "playbook", "--detector", "threshold", "--json")
+    watched, ran = invoke("watch", *given), invoke("run", *given)
+    assert watched.code == ran.code == 0
+    assert watched.out == ran.out
+
+
+def test_an_episode_is_drawn_with_all_services_and_marks(invoke: Invoke, tiny: str, tmp_path: Path) -> None:
+    given = ("--scenario", tiny, "--policy", "playbook", "--detector", "threshold", "--fault", "error_burst@db")
+    drawn = tmp_path / "episode.svg"
+    assert invoke("run", *given, "--onset", "60", "--plot", drawn).code == 0
+    again = tmp_path / "again.svg"
+    assert invoke("run", *given, "--onset", "60", "--png", again).code == 0
+    assert drawn.read_bytes() == again.read_bytes()
+    refused = invoke("run", *given, "--onset", "60", "--plot", drawn)
+    assert refused.code == 2
+    assert "use --force" in refused.err

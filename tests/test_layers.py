@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("simcore.windows",),
     ("simcore.model", "simcore.engines.api"),
     ("simcore.reference", "simcore.kernels", "simcore.layout", "simcore.compiler"),
-    ("simcore.engines",),
+    ("simcore.engines", "simcore.signals"),
     ("simcore.env", "simcore.validity"),
     ("simcore.telemetry",),
     ("agent", "agent.api"),

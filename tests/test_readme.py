@@ -40,7 +40,7 @@ def test_every_block_of_a_page_is_run_or_checked(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in WRITTEN if commands(TEXT[p])], ids=name_of)
 def test_the_commands_of_a_page_run_and_then_its_python_blocks(
-    path: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, terminal: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     _run_all(TEXT[path], invoke, path.name)

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from agent.evaluation.sweep import conduct
+from agent.evaluation.sweep import Crew, conduct
 from agent.evaluation.sweep.conduct import play_batch
 from agent.evaluation.sweep.storage import StudyFolder, read_study
 from agent.evaluation.sweep.text import study_text
@@ -119,14 +119,14 @@ def test_what_was_finished_survives_a_kill_between_two_files(done: Path, tmp_pat
     sweep, metadata, runs = read_study(done)
     folder = StudyFolder(tmp_path / "killed")
     told = {key: metadata[key] for key in ("name", "description", "command", "train_episodes")}
-    folder.begin(sweep, {}, planned=16, more=told)
+    folder.begin(Crew(sweep), planned=16, more=told)
     folder.add(runs.head(8))
     # the table is there, and so are its parts
     (tmp_path / "killed" / "runs.parquet").write_bytes((done / "runs.parquet").read_bytes())
     found = StudyFolder(tmp_path / "killed")
     before = found.check(resume=True, force=False)
     assert before is not None
-    assert found.resume(before, sweep, {}) == set(range(16))
+    assert found.resume(before, Crew(sweep)) == set(range(16))
     tables = found.finish(sweep, how={})
     assert tables["runs"].equals(runs)
     assert contents(tmp_path / "killed") == contents(done)

@@ -163,6 +163,20 @@ def test_traces_show_cache_reads_and_messages() -> None:
 # --- sampling
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_log_of_a_share_of_the_requests_holds_those_that_head_sampling_takes(engine: str) -> None:
+    scenario = guarded_shop()
+    whole = played(engine, scenario).events(0)
+    chosen = head_sample(roots_of(whole), 0.2, runs(1)[0].key)
+    session = open_session(engine, scenario, runs(1), log=True, share=0.2, threads=1)
+    for edge in EVERY:
+        act(session)
+        session.advance(edge)
+    expected = whole[(whole["request"] < 0) | np.isin(whole["request"], chosen)]
+    assert session.events(0).tobytes() == expected.tobytes()
+    assert session.events(0, 100).tobytes() == expected[100:].tobytes()
+
+
 def test_mixing_arrays_is_mixing_one_by_one() -> None:
     keys = np.array([0, 1, 2**63, 2**64 - 1], np.uint64)
     indices = np.array([[0], [5], [2**62 + 7]], np.uint64)
@@ -172,7 +186,8 @@ def test_mixing_arrays_is_mixing_one_by_one() -> None:
 
 def test_head_sampling_takes_the_stated_share_and_larger_shares_hold_smaller_ones() -> None:
     roots = roots_of(played("batch", shop()).events(0))
-    taken = [set(head_sample(roots, ratio).tolist()) for ratio in (0.0, 0.1, 0.5, 1.0)]
+    key = runs(1)[0].key
+    taken = [set(head_sample(roots, ratio, key).tolist()) for ratio in (0.0, 0.1, 0.5, 1.0)]
     assert not taken[0]
     assert taken[1] < taken[2] < taken[3] == set(roots.requests.tolist())
     n = roots.requests.size

@@ -122,7 +122,7 @@ def _write(played: "Played", options: dict[str, Any]) -> dict[str, Any]:
 
     episodes = played.episodes
     log = episodes.session.events(0)
-    requests = sampled(episodes, log, options["head"], options["tail"])
+    requests = sampled(episodes, 0, log, options["head"], options["tail"])
     count = {"requests": int((log["event"] == 1).sum()), "traces": 0, "spans": 0}
     until_s = end_of(log)
     otlp = format_of(options) == "otlp"

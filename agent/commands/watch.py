@@ -1,6 +1,6 @@
 """``mendsim watch``: an episode live in the terminal, with somebody on call if wanted."""
 
-__all__ = ["watch"]
+__all__ = ["at_terminal", "watch"]
 
 import importlib.util
 import sys
@@ -42,7 +42,7 @@ def watch(**options: Any) -> int:
     check_source(options, mistakes)
     if importlib.util.find_spec("textual") is None:
         mistakes.lines.append("watch needs textual: install mendsim[watch]")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not at_terminal():
         mistakes.lines.append("watch needs a terminal; mendsim run --render prints an episode as text")
     replay = replay_from(options, mistakes)
     mistakes.report()
@@ -65,6 +65,11 @@ def watch(**options: Any) -> int:
     )  # fmt: skip
     console.run()
     return _tell(console, options)
+
+
+def at_terminal() -> bool:
+    """Return whether there is a terminal to draw on and to type at."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _tell(console: "Console", options: dict[str, Any]) -> int:

@@ -24,6 +24,8 @@ from simcore.errors import SimError
 
 #: Control steps a second.
 SPEEDS = (1, 2, 4, 8, 16, 32, 64)
+#: How often it is drawn while it goes as fast as it can, seconds.
+_GLANCE_S = 0.1
 
 
 class Console(App[None]):
@@ -54,11 +56,11 @@ class Console(App[None]):
     #body { height: 1fr; }
     #charts { width: 1fr; height: 100%; padding: 0 1; }
     #side { width: 40; border-left: vkey $panel; padding: 0 0 0 1; }
-    #services { height: auto; max-height: 60%; overflow-y: auto; }
+    #services { height: auto; }
     #agent { height: 1fr; overflow-y: auto; margin-top: 1; }
     #page { height: auto; padding: 0 1; background: $warning 30%; display: none; }
     #page.paged { display: block; }
-    #log { height: 6; background: $surface; }
+    #log { height: 6; background: $surface; text-wrap: nowrap; text-overflow: ellipsis; }
     .narrow #side { display: none; }
     .low #log { height: 2; }
     .tall #log { height: 11; }
@@ -170,14 +172,15 @@ class Console(App[None]):
         base.query_one("#tape", Static).update(panels.tape_text(view, self.size.width, palette))
         base.query_one("#charts", Static).update(self._charts(view, palette))
         services = base.query_one("#services", Static)
-        services.update(panels.services_text(view, self._selected, services.content_size.width, palette))
+        room = max(4, base.query_one("#side").content_size.height * 3 // 5)
+        services.update(panels.services_text(view, self._selected, services.content_size.width, room, palette))
         agent = base.query_one("#agent", Static)
         agent.update(panels.agent_text(view, self._agent_name(), agent.content_size.width, palette))
         page = base.query_one("#page", Static)
         page.set_class(self._said is not None or view.finished, "paged")
         page.update(self._page())
         log = base.query_one("#log", Static)
-        log.update(Text("\n").join(panels.log_lines(view, max(1, log.content_size.height), self._back, palette)))
+        log.update(panels.log_text(view, max(1, log.content_size.height), self._back, palette))
 
     def _charts(self, view: View, palette: Palette) -> Text:
         box = self.screen_stack[0].query_one("#charts", Static).content_size
@@ -213,8 +216,8 @@ class Console(App[None]):
             return Text()
         names = self.live.episodes.actions.names
         return Text.assemble(
-            ("You are paged. ", "bold"), "The agent would: ", (names[int(self._said.choice[0])], "bold"),
-            "   enter: do it   a: choose   w: leave it",
+            ("You are paged. ", "bold"), (names[int(self._said.choice[0])], "bold"), "?",
+            "   enter: do it   a: something else   w: leave it",
         )  # fmt: skip
 
     # the clock
@@ -224,14 +227,16 @@ class Console(App[None]):
 
     async def _run(self) -> None:
         """Go on while the clock runs."""
-        loop = asyncio.get_running_loop()
+        loop, drawn = asyncio.get_running_loop(), 0.0
         while self.running and not self.live.finished:
             begun = loop.time()
-            await self._step()
+            # what nobody could see need not be drawn
+            await self._step(draw=not self._hurry or begun - drawn > _GLANCE_S)
+            drawn = drawn if begun - drawn <= _GLANCE_S else begun
             pause = 0.0 if self._hurry else 1.0 / SPEEDS[self._speed] - (loop.time() - begun)
             await asyncio.sleep(max(0.0, pause))
 
-    async def _step(self, action: int | None = None) -> None:
+    async def _step(self, action: int | None = None, *, draw: bool = True) -> None:
         """Go on by one step; somebody on call is asked first if the agent would act."""
         async with self._busy:
             if self.live.finished:
@@ -249,8 +254,11 @@ class Console(App[None]):
                 self.bell()
             if self.live.finished:
                 self.running, self.reveal = False, True
-            self._view = await loop.run_in_executor(self._executor, self._look)
-        self._show()
+            draw = draw or paged is not None or self.live.finished
+            if draw:
+                self._view = await loop.run_in_executor(self._executor, self._look)
+        if draw:
+            self._show()
 
     def _think(self, action: int | None) -> AgentStep | None:
         """Take a step, in the thread that may; return what the agent would do if somebody has to be asked first."""

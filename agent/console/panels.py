@@ -1,6 +1,6 @@
 """The panels of the terminal as text: head, tape, charts, services, the agent, the log. Pure functions of a view."""
 
-__all__ = ["agent_text", "chart_lines", "head_text", "log_lines", "services_text", "tape_text"]
+__all__ = ["agent_text", "chart_lines", "head_text", "log_text", "services_text", "tape_text"]
 
 import numpy as np
 import numpy.typing as npt
@@ -120,14 +120,18 @@ def chart_lines(
     return lines
 
 
-def services_text(view: View, selected: int, width: int, palette: Palette) -> Text:
-    """Return the table of services: traffic, p95, errors, CPU and anomaly score, the system first."""
+def services_text(view: View, selected: int, width: int, height: int, palette: Palette) -> Text:
+    """Return the table of services: traffic, p95, errors, CPU and anomaly score, the system first.
+
+    Where there is no room for all, those with the highest scores are there, the one selected, and the suspect.
+    """
     room = max(6, width - 30)
     text = Text(no_wrap=True, overflow="crop").append(
         f"  {'service':<{room}} req/s   p95  err  cpu score\n", palette.faint
     )
     n = len(view.names)
-    for row in (n, *range(n)):
+    rows = _rows(view, selected, max(3, height - 1))
+    for row in rows:
         name = "system" if row == n else view.names[row]
         suspected = view.thought is not None and view.thought.diagnosed and view.thought.suspect == row
         line = Text(no_wrap=True)
@@ -140,8 +144,21 @@ def services_text(view: View, selected: int, width: int, palette: Palette) -> Te
         if row == selected:
             line.stylize(f"on {palette.ground}")
         text.append_text(line).append("\n")
+    if len(rows) <= n:
+        return text.append(f"  and {n + 1 - len(rows)} quieter ones", palette.faint)
     text.right_crop(1)
     return text
+
+
+def _rows(view: View, selected: int, room: int) -> list[int]:
+    """Return the rows to show: the system, then services in their order."""
+    n, thought = len(view.names), view.thought
+    if n + 1 <= room:
+        return [n, *range(n)]
+    score = np.full(n, np.nan) if thought is None else thought.score
+    loudest = np.argsort(-np.nan_to_num(score, nan=-1.0), kind="stable").tolist()
+    wanted = [s for s in (selected, thought.suspect if thought is not None and thought.diagnosed else -1) if 0 <= s < n]
+    return [n, *sorted(list(dict.fromkeys([*wanted, *loudest]))[: room - 2])]
 
 
 def _numbers(view: View, row: int, palette: Palette) -> Text:
@@ -172,13 +189,15 @@ def agent_text(view: View, who: str, width: int, palette: Palette) -> Text:
         text.append(
             "ALARM " if thought.alarm else "no alarm ", f"bold {palette.alarm}" if thought.alarm else palette.faint
         )
-        text.append("" if np.isnan(thought.overall) else f"anomaly score {thought.overall:.2f}\n")
+        text.append("\n" if np.isnan(thought.overall) else f"anomaly score {thought.overall:.2f}\n")
         if thought.diagnosed:
             name = view.names[thought.suspect] if thought.suspect >= 0 else "no service"
             text.append("suspect ", palette.faint).append(name, f"bold {palette.suspect}")
             text.append(f" {thought.confidence:.2f} ").append(bar(thought.confidence, 6), palette.suspect)
             others = [view.names[s] for s in thought.ranked if s != thought.suspect][:2]
-            text.append(f" {', '.join(others)}" if others else "", palette.faint).append("\n")
+            then = f", then {', '.join(others)}" if others else ""
+            left = width - len(f"suspect {name} 0.00 ") - 6
+            text.append(then if len(then) <= left else "", palette.faint).append("\n")
     if view.admitted < 1.0:
         text.append(f"{view.admitted:.0%} of the traffic is admitted\n", palette.over)
     if view.pending:
@@ -191,16 +210,16 @@ def agent_text(view: View, who: str, width: int, palette: Palette) -> Text:
 def _say_decision(text: Text, view: View, palette: Palette) -> None:
     decision = view.decision
     assert decision is not None
-    line = next((line for line in reversed(view.lines) if line[2] == ">"), None)
-    name = line[3].removeprefix("decision: ") if line is not None else ""
     at = clock(decision.opened * view.step_s)
-    text.append(f"{at} ", palette.faint).append(name, f"bold {palette.act}")
+    advised = decision.opened == view.step and not view.finished
+    text.append(f"{at} {'would ' if advised else ''}", palette.faint)
+    text.append(view.actions[decision.action], f"bold {palette.act}")
     text.append(f" reward {decision.reward:.2f}\n" if decision.closed >= 0 else "\n", palette.faint)
     for reason in dict.fromkeys(part.strip() for part in decision.rationale.split("; ") if part.strip()):
         text.append(f"· {reason}\n", palette.faint)
 
 
-def log_lines(view: View, count: int, back: int, palette: Palette) -> list[Text]:
+def log_text(view: View, count: int, back: int, palette: Palette) -> Text:
     """Return the last lines of the timeline, ``back`` lines before its end."""
     colours = {"!": palette.alarm, "?": palette.suspect, ">": palette.act, "=": palette.plain, TRUTH: palette.truth}
     end = max(min(count, len(view.lines)), len(view.lines) - back)
@@ -208,6 +227,5 @@ def log_lines(view: View, count: int, back: int, palette: Palette) -> list[Text]
     for k, _, mark, words in view.lines[max(0, end - count) : end]:
         colour = colours.get(mark, palette.faint)
         line = Text.assemble((f" {clock(k * view.step_s):>5} ", palette.faint), (f"{mark} ", colour), (words, colour))
-        line.no_wrap, line.overflow = True, "ellipsis"
         lines.append(line)
-    return lines
+    return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)

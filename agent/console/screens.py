@@ -15,26 +15,22 @@ from textual.widgets.option_list import Option
 _HELP = """\
 [b]The clock[/b]
   space      go on, or pause
-  n          one step, then pause
-  + -        faster, slower
-  e          on to the end; stops if you are paged
+  n + - e    one step; faster; slower; on to the end
 [b]You are on call[/b]
-  o          take over from the agent, or hand back: on call, nothing is done
-             but what you do, and you are paged when the agent would act
-  a          choose an action (also while the agent is in charge)
-  enter      do what the agent advises
-  w          leave it as it is
+  o          take over, or hand back; on call, only you act, and
+             you are paged when the agent would
+  a          choose an action, also while the agent is in charge
+  enter w    do what the agent advises; leave everything as it is
 [b]Looking[/b]
   up down    the service whose signals are drawn
   page keys  back and forth in the log
-  r          show what the agent cannot see (marked ~), or hide it again
+  r          show what the agent cannot see (marked ~), or hide it
   d          dark or light
 [b]Marks[/b]
-  ▲ agent   ◆ you   ? suspect   * action under way   ╌ what was promised
-  health: ▅ alarm or broken promise   █ both
-At the end an oracle says what every decision cost (v).
-Every number is what was scraped: late, and at times lost.
-"""
+  ▲ agent  ◆ you  ? suspect  * action under way  ╌ the SLO
+  health: ▅ alarm, or SLO broken  █ both
+Numbers are what was scraped: late, and at times lost.
+v, at the end: an oracle says what every decision cost."""
 
 
 class Help(ModalScreen[None]):

@@ -65,8 +65,12 @@ class Verdict:
         """Return what is known by now, a line each."""
         lines = sentences(self.played.row, self.twins)
         if self.points:
-            lines += ["", f"decisions against everything else that was legal, in {FUTURES} futures that nobody knew:"]
-            lines += [f"  {found.words()}" for found in self.judged]
+            lines += ["", f"decisions beside all that was legal, in {FUTURES} futures that nobody knew"]
+            lines += [
+                f"{'- ' if i == 0 else '  '}{part}"
+                for found in self.judged
+                for i, part in enumerate(found.words().split("; "))
+            ]
             if self.done and len(self.judged) < len(self.points):
                 lines.append(f"  skipped: {len(self.points) - len(self.judged)} not judged")
             if self.left_out:

@@ -45,9 +45,10 @@ class View:
     alarm: Bools  #: (edge,) whether an alarm was open
     acted: tuple[tuple[int, bool], ...]  #: (edge, whether by hand) of the actions so far
     thought: Thought | None  #: None: there is no agent, or it has not looked yet
-    decision: Decision | None  #: the last one
+    decision: Decision | None  #: the last one, or the one that the agent would take now
     pending: tuple[str, ...]  #: services on which an action is under way
     admitted: float  #: fraction of the traffic
+    actions: tuple[str, ...]  #: names of all actions
     lines: tuple[Line, ...]  #: of the timeline
     faults: tuple[tuple[float, float], ...]  #: (begin, end) in steps; empty unless revealed
 
@@ -77,7 +78,6 @@ def look(live: Live, said: AgentStep | None = None, *, reveal: bool = False) -> 
     episodes, trace, now = live.episodes, live.trace, live.episodes.step
     topology, metrics = episodes.topology, _scraped(live)
     alarm = np.zeros(now, np.bool_) if trace is None else trace.alarm[0, :now]
-    by_hand = dict(live.interventions)
     return View(
         step=now,
         n_steps=episodes.n_steps,
@@ -86,14 +86,22 @@ def look(live: Live, said: AgentStep | None = None, *, reveal: bool = False) -> 
         signals=golden(metrics),
         broken=severity_of(metrics[:, -1], topology) > 1.0,
         alarm=alarm,
-        acted=tuple((record.step, record.step in by_hand) for record in episodes.records),
+        acted=tuple((record.step, record.step in live.by_hand) for record in episodes.records),
         thought=_asked(said) if said is not None else _last_thought(live),
-        decision=trace.decisions[-1] if trace is not None and trace.decisions else None,
+        decision=_decision(live, said),
         pending=tuple(topology.services[s] for s in np.flatnonzero(episodes.observation.pending[0])),
         admitted=float(episodes.observation.admitted[0]),
+        actions=episodes.actions.names,
         lines=tuple(line for line in live.lines() if reveal or line[2] != TRUTH),
         faults=_faults(live) if reveal else (),
     )
+
+
+def _decision(live: Live, said: AgentStep | None) -> Decision | None:
+    if said is not None and said.opened:
+        return said.opened[0]
+    trace = live.trace
+    return trace.decisions[-1] if trace is not None and trace.decisions else None
 
 
 def _asked(said: AgentStep) -> Thought:

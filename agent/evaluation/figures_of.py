@@ -1,6 +1,6 @@
 """From results to pictures: comparisons and studies as figures that anybody can draw."""
 
-__all__ = ["faults_map_of", "forest_of", "heat_map_of", "learning_of", "slug", "survival_of"]
+__all__ = ["faults_map_of", "forest_of", "heat_map_of", "incident_survival_of", "learning_of", "slug", "survival_of"]
 
 import re
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import polars as pl
 from agent.evaluation.compare import PRIMARY, Comparison
 from agent.evaluation.figures import Axis, Cell, Curve, Curves, Forest, ForestRow, HeatMap
 from agent.evaluation.render import learning_curve
+from agent.evaluation.statistics import kaplan_meier
 
 Floats = npt.NDArray[np.float64]
 
@@ -229,3 +230,36 @@ def _short(value: float | str) -> str:
 
 def _with_unit(key: str, units: dict[str, str]) -> str:
     return f"{key}, {units[key]}" if units.get(key) else key
+
+
+def incident_survival_of(episodes: pl.DataFrame) -> Curves | None:
+    """Return to what share the runs of one policy that had an incident have not recovered yet; None without any."""
+    table = episodes.filter(pl.col("incident").fill_null(False) & pl.col("fault_onset_s").is_not_null())
+    if not table.height:
+        return None
+    until = table["censored_s"] - table["fault_onset_s"]
+    came = table["ttm_s"].is_not_null().to_numpy()
+    found = kaplan_meier(table["ttm_s"].fill_null(until).to_numpy(), came)
+    until_s = float(np.min(until.to_numpy()))
+    inside = found.times < until_s
+    name = table["policy"][0] or "no agent"
+    return Curves(
+        key="survival",
+        title="Not recovered yet",
+        about=(
+            f"Share of the {table.height} runs with an incident that have not recovered, by time since the fault's"
+            " onset (Kaplan and Meier), with a 95 % band."
+        ),
+        x=Axis("time since the onset", 0.0, until_s, "s"),
+        y=Axis("not recovered yet", 0.0, 1.0, percent=True),
+        curves=(
+            Curve(
+                name,
+                (0.0, *found.times[inside].tolist(), until_s),
+                _held(found.share[inside], 1.0),
+                low=_held(found.low[inside], _NAN),
+                high=_held(found.high[inside], _NAN),
+            ),
+        ),
+        steps=True,
+    )

@@ -125,6 +125,8 @@ class Live:
         self.seen = Seen(study.scenario.timing.steps)
         #: (step, action) of what somebody did or left undone where the agent would have done otherwise
         self.interventions: list[tuple[int, int]] = []
+        #: edges at which somebody acted, whether the agent would have done the same or not
+        self.by_hand: set[int] = set()
         self._advice: tuple[int, AgentStep] | None = None
 
     @property
@@ -162,6 +164,8 @@ class Live:
         episodes = self.episodes
         if action is not None:
             episodes.check(0, action)
+            if action > 0:
+                self.by_hand.add(episodes.step)
             said = self.advice()
             if action == (0 if said is None or self.replay.study.shadow else int(said.choice[0])):
                 action = None

@@ -10,6 +10,7 @@ import numpy as np
 
 from agent.evaluation.counterfactual import MARGIN, Case
 from agent.evaluation.played import Labels
+from agent.evaluation.render import grid
 from agent.evaluation.replay import Live, play_replay
 from agent.evaluation.scoring import score
 from agent.evaluation.timeline import clock
@@ -36,15 +37,14 @@ class Twin:
 class Judged:
     """A decision beside everything else that was legal then."""
 
-    by_hand: bool  #: whether somebody on call took it, against the agent's advice
+    who: str  #: whose doing it was
     case: Case
 
     def words(self) -> str:
         """Return the verdict in a sentence."""
         case = self.case
         taken, best = case.names[case.taken], case.names[int(case.outcomes.action[case.best()])]
-        who = "you" if self.by_hand else "the agent" if case.taken else "nobody acted"
-        head = f"{clock(case.step * case.step_s)} {taken} ({who})"
+        head = f"{clock(case.step * case.step_s)} {taken} ({self.who})"
         found = case.regret()
         assert found is not None
         regret = found[0]
@@ -116,7 +116,15 @@ def judge(
         def tell(share: float, before: int = number) -> None:
             on_share((before + share) / len(points))
 
-        yield Judged((edge, action) in live.interventions, _case(again, action, tell))
+        yield Judged(_who(live, edge, action), _case(again, action, tell))
+
+
+def _who(live: Live, edge: int, action: int) -> str:
+    if (edge, action) in live.interventions:
+        return "you"
+    if edge in live.by_hand:
+        return "you, as advised"
+    return "nobody acted" if live.playing is None else "the agent"
 
 
 def _case(episodes: Episodes, action: int, tell: Callable[[float], None]) -> Case:
@@ -158,7 +166,7 @@ def twins_of(live: Live, *, engine: str = "batch", threads: int | None = None) -
 
 
 def sentences(row: dict[str, Any], twins: list[Twin]) -> list[str]:
-    """Return how an episode came out beside its twins, a line each: bad requests, error budget and J.
+    """Return how an episode came out beside its twins, as the lines of a table.
 
     Parameters
     ----------
@@ -167,16 +175,13 @@ def sentences(row: dict[str, Any], twins: list[Twin]) -> list[str]:
     twins
         What it is held against.
     """
-    lines = [("this episode", row), *((twin.name, twin.row) for twin in twins)]
-    width = max(len(name) for name, _ in lines)
-    return [f"{name:<{width}}  {_outcome(of)}" for name, of in lines]
+    rows = [[name, *_outcome(of)] for name, of in [("this episode", row), *((twin.name, twin.row) for twin in twins)]]
+    return grid(["", "bad", "error budget", "J", "recovered after"], rows).splitlines()
 
 
-def _outcome(row: dict[str, Any]) -> str:
+def _outcome(row: dict[str, Any]) -> list[str]:
     spent = row["error_budget_spent"]
-    budget = "no error budget" if spent is None else f"{spent:6.2f} x error budget"
-    if not row["incident"]:
-        came = "no incident"
-    else:
-        came = f"recovered after {row['ttm_s']:.0f} s" if row["recovered"] else "not recovered"
-    return f"{row['bad']:>6} bad, {budget}, J {row['j']:+.4f}, {came}"
+    came = "no incident"
+    if row["incident"]:
+        came = f"{row['ttm_s']:.0f} s" if row["recovered"] else "not recovered"
+    return [str(row["bad"]), "-" if spent is None else f"{spent:.2f} x", f"{row['j']:+.4f}", came]

@@ -42,22 +42,25 @@ def episode_logs(episodes: Episodes, row: int, *, truth: bool = False) -> list[L
     return system_logs(episodes.scenario, log, inputs, applied_actions(episodes, row), truth=truth)
 
 
-def sampled(episodes: Episodes, log: npt.NDArray[np.void], head: float, tail: int) -> npt.NDArray[np.int64]:
+def sampled(episodes: Episodes, row: int, log: npt.NDArray[np.void], head: float, tail: int) -> npt.NDArray[np.int64]:
     """Return the requests of a run that are traced, by number, in order of arrival.
 
     Parameters
     ----------
     episodes
         Whose step is the window of tail sampling.
+    row
+        Position of the run.
     log
-        Event log of the run.
+        Its event log.
     head
         Share of all requests, in [0, 1].
     tail
         So many of the slowest of each window, and of the slowest that failed.
     """
     roots = roots_of(log)
-    chosen = np.union1d(head_sample(roots, head), tail_sample(roots, tail, episodes.scenario.timing.step_s))
+    own = episodes.runs[row].inputs.key
+    chosen = np.union1d(head_sample(roots, head, own), tail_sample(roots, tail, episodes.scenario.timing.step_s))
     return roots.requests[np.isin(roots.requests, chosen)]
 
 

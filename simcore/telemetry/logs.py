@@ -12,8 +12,8 @@ import numpy.typing as npt
 from simcore.codes import ActionCode, BreakerState, Down, Event, Param, Status
 from simcore.engines.api import RunInputs
 from simcore.model.scenario import Scenario
-from simcore.telemetry.fleet import Fleet
-from simcore.telemetry.kinship import kinship_of
+from simcore.signals.fleet import Fleet
+from simcore.signals.kinship import kinship_of
 from simcore.telemetry.traces import trace_id_of
 
 Log = npt.NDArray[np.void]

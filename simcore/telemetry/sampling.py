@@ -9,18 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from simcore.codes import Event, Status
-from simcore.streams import mix_all
+from simcore.eventlog import taken as is_taken
 from simcore.telemetry.logs import windows_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
 Log = npt.NDArray[np.void]
-
-#: Index of the draw that decides about head sampling, mixed with the root key; no draw of the model has it.
-_HEAD = np.uint64(2**61)
-
-_UNIT = 2.0**-53
 
 #: Status codes of requests that were turned away, and of those not answered yet.
 SHED, OPEN = -1, -2
@@ -68,10 +63,10 @@ def roots_of(log: Log) -> Roots:
     return Roots(offered["request"].astype(np.int64), keys.copy(), offered["time_s"].copy(), latency, status)
 
 
-def head_sample(roots: Roots, ratio: float) -> Ints:
-    """Return the requests that head sampling takes: each with this probability, by a draw keyed by its root.
+def head_sample(roots: Roots, ratio: float, run_key: np.uint64) -> Ints:
+    """Return the requests that head sampling takes: each with this probability, by a draw keyed by it.
 
-    A request that is taken at some ratio is taken at every larger one.
+    They are those of which a session opened with this ``share`` keeps the rows; larger ratios take them too.
 
     Parameters
     ----------
@@ -79,9 +74,10 @@ def head_sample(roots: Roots, ratio: float) -> Ints:
         The requests.
     ratio
         In [0, 1].
+    run_key
+        Key of the engine's stream, ``RunInputs.key``.
     """
-    u = (mix_all(roots.keys, _HEAD) >> np.uint64(11)).astype(np.float64) * _UNIT
-    return roots.requests[u < ratio]
+    return roots.requests[is_taken(run_key, roots.requests, ratio)]
 
 
 def tail_sample(roots: Roots, n: int, window_s: float) -> Ints:

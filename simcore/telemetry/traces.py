@@ -15,8 +15,8 @@ import numpy.typing as npt
 from simcore.codes import Event, Status
 from simcore.model.programs import CachedStep, PublishStep
 from simcore.model.scenario import Scenario
-from simcore.telemetry.fleet import Fleet
-from simcore.telemetry.kinship import Kinship, kinship_of
+from simcore.signals.fleet import Fleet
+from simcore.signals.kinship import Kinship, kinship_of
 
 Log = npt.NDArray[np.void]
 

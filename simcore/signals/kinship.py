@@ -17,6 +17,8 @@ Keys = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Log = npt.NDArray[np.void]
 
+_ODD = np.uint64(0xD1342543DE82EF95)
+
 #: Parents whose possible children are looked for at once.
 _CHUNK = 1 << 14
 
@@ -25,18 +27,24 @@ _CHUNK = 1 << 14
 class Kinship:
     """Where the spans of a log come from; all arrays are (span,), in order of their keys."""
 
-    keys: Keys  #: span keys, sorted
+    keys: Keys  #: span keys, sorted; of several runs: each mixed with its run's number
+    runs: Ints  #: position of the run
     parents: Ints  #: index of the span that has made the attempt, -1: a client
     sites: Ints  #: call site, -1: a client
     numbers: Ints  #: attempt + 32 * hedge
     operations: Ints  #: operation that is asked for
 
-    def index_of(self, spans: Keys) -> Ints:
-        """Return the index of each of these spans, all of which must be known."""
-        return np.searchsorted(self.keys, spans)
+    def index_of(self, spans: Keys, runs: Ints | None = None) -> Ints:
+        """Return the index of each of these spans, all of which must be known; ``runs`` as for ``kinship_of``."""
+        return np.searchsorted(self.keys, spans if runs is None else spans ^ _salt(runs))
 
 
-def kinship_of(scenario: Scenario, log: Log) -> Kinship:
+def _salt(runs: Ints) -> Keys:
+    """Return what keeps the keys of runs apart, which may be equal: forks share them."""
+    return runs.astype(np.uint64) * _ODD
+
+
+def kinship_of(scenario: Scenario, log: Log, runs: Ints | None = None) -> Kinship:
     """Return where the spans of a log come from.
 
     A span's key is that of its caller, mixed with call site and attempt number (model.md, *Draws*): so the tree is
@@ -48,13 +56,19 @@ def kinship_of(scenario: Scenario, log: Log) -> Kinship:
         What was simulated.
     log
         Dtype ``LOG``; of every request either all rows from OFFERED on, or none.
+    runs
+        (row,) position of the run that a row of the log belongs to; None: all rows are of one run, 0.
     """
-    keys = np.unique(log["span"][log["request"] >= 0])
-    offered = log[log["event"] == int(Event.OFFERED)]
-    found = np.searchsorted(keys, offered["span"])
+    own = log["request"] >= 0
+    of = np.zeros(log.size, np.int64) if runs is None else runs
+    keys, first = np.unique(log["span"][own] ^ _salt(of[own]), return_index=True)
+    run = of[own][first]
+    salt = _salt(run)
+    offered = np.flatnonzero(log["event"] == int(Event.OFFERED))
+    found = np.searchsorted(keys, log["span"][offered] ^ _salt(of[offered]))
     parents, sites, numbers, operations = (np.full(keys.size, -1, np.int64) for _ in range(4))
     numbers[found] = 0
-    operations[found] = offered["aux"]
+    operations[found] = log["aux"][offered]
     candidates = _candidates(scenario)
     front = found
     while front.size:
@@ -63,15 +77,15 @@ def kinship_of(scenario: Scenario, log: Log) -> Kinship:
             callers = front[operations[front] == operation]
             for first in range(0, callers.size, _CHUNK):
                 some = callers[first : first + _CHUNK]
-                children = mix_all(keys[some][:, None], index[None, :])
+                children = mix_all((keys[some] ^ salt[some])[:, None], index[None, :]) ^ salt[some][:, None]
                 at = np.minimum(np.searchsorted(keys, children), keys.size - 1)
                 who, which = np.nonzero(keys[at] == children)
-                own = at[who, which]
-                parents[own], sites[own], numbers[own] = some[who], of_site[which], of_number[which]
-                operations[own] = callee[which]
-                born.append(own)
+                child = at[who, which]
+                parents[child], sites[child], numbers[child] = some[who], of_site[which], of_number[which]
+                operations[child] = callee[which]
+                born.append(child)
         front = np.concatenate(born) if born else np.zeros(0, np.int64)
-    return Kinship(keys, parents, sites, numbers, operations)
+    return Kinship(keys, run, parents, sites, numbers, operations)
 
 
 def _candidates(scenario: Scenario) -> dict[int, tuple[Ints, Ints, Ints, Keys]]:
