@@ -23,6 +23,7 @@ from agent.commands.ope import ope
 from agent.commands.rca import rca
 from agent.commands.run import run
 from agent.commands.scenario import scenario
+from agent.commands.sensitivity import sensitivity
 from agent.commands.sweep import sweep
 from agent.commands.timing import timing
 from agent.commands.train import train
@@ -45,7 +46,7 @@ def cli() -> None:
 
 for _command in (
     run, evaluate, sweep, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca,
-    scenario, timing, faults, actions, validate,
+    scenario, sensitivity, timing, faults, actions, validate,
 ):  # fmt: skip
     cli.add_command(_command)
 
