@@ -17,9 +17,11 @@ from agent.commands.counterfactual import counterfactual
 from agent.commands.detect import detect
 from agent.commands.eval import evaluate
 from agent.commands.explain import explain
+from agent.commands.export import export
 from agent.commands.isolate import isolate
 from agent.commands.map import optimal_map
 from agent.commands.ope import ope
+from agent.commands.profile import profile
 from agent.commands.rca import rca
 from agent.commands.run import run
 from agent.commands.scenario import scenario
@@ -28,6 +30,7 @@ from agent.commands.sweep import sweep
 from agent.commands.timing import timing
 from agent.commands.train import train
 from agent.commands.validate import validate
+from agent.commands.watch import watch
 from simcore import __version__
 from simcore.errors import InputError, SimError
 
@@ -45,8 +48,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, evaluate, sweep, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map, detect, rca,
-    scenario, sensitivity, timing, faults, actions, validate,
+    run, watch, evaluate, sweep, sensitivity, timing, train, compare, isolate, abstain, ope, explain, counterfactual,
+    optimal_map, detect, rca, export, scenario, faults, actions, validate, profile,
 ):  # fmt: skip
     cli.add_command(_command)
 

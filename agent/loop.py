@@ -75,10 +75,10 @@ class Agent:
     """A detector, a diagnoser and a policy, and what they need to work together on a batch of runs.
 
     A decision opens when an alarm is open, or the SLO was broken in two of the last three scrapes, and no decision is
-    under way. It is judged after the action's delay and settle time (``WAIT_S`` for noop); if the run is still
-    triggered then, the next decision opens at that step. When the SLO has held for a while (shed requests apart) the
-    guardrails undo one of the things that were set and must not stay, without a decision. After ``OVER_S`` of quiet
-    the incident is over and what did not help is forgotten.
+    under way. It is judged after the action's delay and settle time (``WAIT_S`` for noop, or when the SLO breaks
+    meanwhile); if the run is still triggered then, the next decision opens at that step. When the SLO has held for a
+    while (shed requests apart) the guardrails undo one of the things that were set and must not stay, without a
+    decision. After ``OVER_S`` of quiet the incident is over and what did not help is forgotten.
     """
 
     def __init__(
@@ -187,6 +187,7 @@ class Agent:
         self._history.push(observation, ~triggered)
         self._calm = np.where(triggered, 0, self._calm + 1)
         self._well = np.where(severity > 1.0, 0, self._well + 1)
+        self._cut_waiting_short(observation.step)
         self._judge(observation.step, triggered, severity)
         wanting = triggered & (self._due < 0)
         lifts = self._lifts(observation)
@@ -205,6 +206,12 @@ class Agent:
         return AgentStep(
             detection, triggered, choice, self._suspect, self._confidence, self._ranked, self._say, opened
         )  # fmt: skip
+
+    def _cut_waiting_short(self, step: int) -> None:
+        """End decisions to wait that were taken while the SLO held, where it is broken now: things have changed."""
+        for run in np.flatnonzero((self._due > step) & (self._before <= 1.0) & (self._broken.sum(0) >= 2)).tolist():
+            if self._current[run].action == 0:
+                self._due[run] = step
 
     def _judge(self, step: int, triggered: Bools, severity: Floats) -> None:
         """Close the decisions that are due, forget incidents that are over, and drop stale diagnoses."""

@@ -1,14 +1,15 @@
 """Plays a batch of episodes with an agent, and says what each of its decisions was worth."""
 
-__all__ = ["begin", "play", "reward"]
+__all__ = ["Playing", "begin", "play", "reward"]
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.api import AgentTrace, ConsultsRollouts, Decision, Informed
-from agent.loop import Agent
+from agent.loop import Agent, AgentStep
 from agent.rollouts import Tryouts
 from simcore.env import Episodes
 from simcore.env.episodes import UNHEALTHY_PENALTY
@@ -88,12 +89,76 @@ def begin(episodes: Episodes, agent: Agent, numbers: Ints | None = None) -> None
         agent.policy.consult(Tryouts(episodes))
 
 
+class Playing:
+    """A batch of episodes with an agent, step by step.
+
+    Parameters
+    ----------
+    episodes
+        At edge 0.
+    agent
+        Fitted and calibrated.
+    shadow
+        Let the agent think, but apply and book nothing of what it chooses by itself.
+    on_decided
+        Called with the episodes and what the agent made of the step, at edges at which it decides, before it acts.
+    """
+
+    def __init__(
+        self,
+        episodes: Episodes,
+        agent: Agent,
+        *,
+        shadow: bool = False,
+        on_decided: Callable[[Episodes, AgentStep], None] | None = None,
+    ) -> None:
+        self.episodes, self.agent, self.shadow, self._on_decided = episodes, agent, shadow, on_decided
+        #: What the agent did so far; its decisions, and their rewards, are up to date after ``settle``.
+        self.trace = _empty_trace(episodes)
+        # A batch may hold a run several times, under different faults: the agent calls runs by their positions.
+        begin(episodes, agent, np.arange(episodes.n_runs))
+
+    def step(self, forced: Ints | None = None) -> AgentStep:
+        """Let the agent look and act at the present edge, and advance to the next.
+
+        Parameters
+        ----------
+        forced
+            (run,) as ``Agent.step`` takes it; what is forced is applied even where the agent only shadows.
+        """
+        episodes, trace, t = self.episodes, self.trace, self.episodes.step
+        said = self.agent.step(episodes.observation, forced)
+        trace.alarm[:, t], trace.triggered[:, t] = said.detection.alarm, said.triggered
+        trace.overall[:, t], trace.score[:, t] = said.detection.overall, said.detection.score
+        trace.choice[:, t], trace.suspect[:, t] = said.choice, said.suspect
+        trace.confidence[:, t], trace.ranked[:, t] = said.confidence, said.ranked
+        if self._on_decided is not None and said.opened:
+            self._on_decided(episodes, said)
+        choice = said.choice
+        if self.shadow and forced is not None:
+            choice = np.where(forced >= 0, choice, 0)
+        episodes.act(choice, shadow=self.shadow and forced is None)
+        episodes.advance()
+        if episodes.finished:
+            self.agent.finish(episodes.n_steps)
+        return said
+
+    def settle(self) -> AgentTrace:
+        """Return the trace with the decisions so far, those judged with their rewards."""
+        decisions = sorted(self.agent.decisions, key=lambda decision: (decision.run, decision.opened))
+        _set_rewards(self.episodes, decisions)
+        runs = self.episodes.runs
+        self.trace.decisions = [replace(decision, run=runs[decision.run].run) for decision in decisions]
+        return self.trace
+
+
 def play(
     episodes: Episodes,
     agent: Agent,
     *,
     shadow: bool = False,
     on_step: Callable[[Episodes], None] | None = None,
+    on_decided: Callable[[Episodes, AgentStep], None] | None = None,
 ) -> AgentTrace:
     """Play a batch of episodes to the end.
 
@@ -107,31 +172,19 @@ def play(
         Let the agent think, but apply and book nothing.
     on_step
         Called with the episodes after every step.
+    on_decided
+        Called with the episodes and what the agent made of the step, at edges at which it decides, before it acts.
 
     Returns
     -------
     What the agent did, rewards included.
     """
-    # a batch may hold a run several times, under different faults: until the end, positions are what tells them apart
-    begin(episodes, agent, np.arange(episodes.n_runs))
-    trace = _empty_trace(episodes)
+    playing = Playing(episodes, agent, shadow=shadow, on_decided=on_decided)
     while not episodes.finished:
-        t, observation = episodes.step, episodes.observation
-        said = agent.step(observation)
-        trace.alarm[:, t], trace.triggered[:, t] = said.detection.alarm, said.triggered
-        trace.overall[:, t], trace.score[:, t] = said.detection.overall, said.detection.score
-        trace.choice[:, t], trace.suspect[:, t] = said.choice, said.suspect
-        trace.confidence[:, t], trace.ranked[:, t] = said.confidence, said.ranked
-        episodes.act(said.choice, shadow=shadow)
-        episodes.advance()
+        playing.step()
         if on_step is not None:
             on_step(episodes)
-    agent.finish(episodes.n_steps)
-    trace.decisions = sorted(agent.decisions, key=lambda decision: (decision.run, decision.opened))
-    _set_rewards(episodes, trace.decisions)
-    for decision in trace.decisions:
-        decision.run = episodes.runs[decision.run].run
-    return trace
+    return playing.settle()
 
 
 def _empty_trace(episodes: Episodes) -> AgentTrace:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from agent.api import Detector, Diagnoser, Policy
-from simcore.errors import RegistryError, suggest
+from simcore.errors import InputError, RegistryError, suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +113,23 @@ def make_detector(name: str, **options: Any) -> Detector:
     return cast(Detector, _make("detector", DETECTORS, name, options))
 
 
-def make_diagnoser(name: str, **options: Any) -> Diagnoser:
-    """Return a new diagnoser.
+def make_diagnoser(name: str, state: dict[str, Any] | None = None, **options: Any) -> Diagnoser:
+    """Return a new diagnoser, with what it learned if that is given.
 
     Raises
     ------
     RegistryError
         If none has this name.
+    InputError
+        If it does not learn, or the state is not its own.
     """
-    return cast(Diagnoser, _make("diagnoser", DIAGNOSERS, name, options))
+    made = cast(Diagnoser, _make("diagnoser", DIAGNOSERS, name, options))
+    if state is not None:
+        load = getattr(made, "load", None)
+        if load is None:
+            raise InputError(f"diagnoser {name} does not learn: there is nothing to load")
+        load(state)
+    return made
 
 
 def make_policy(name: str, **options: Any) -> Policy:

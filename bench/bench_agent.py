@@ -5,12 +5,12 @@ import functools
 import pytest
 
 from agent.api import AgentTrace, Detector, Policy
+from agent.evaluation.profiling.clocks import best_of
 from agent.evaluation.study import Study, play_round
 from agent.evaluation.training import trained_detector
 from agent.evaluation.watch import watch
 from agent.registry import DETECTORS, make_policy
 from bench.conftest import Holds, Timed
-from bench.measure import best_of
 from bench.workloads import closed_loop
 from simcore.env import Episodes
 

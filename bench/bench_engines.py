@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from agent.evaluation.profiling.clocks import TASKS, best_of, busiest_thread_s, wall_s
 from bench.conftest import Holds, Timed
-from bench.measure import TASKS, best_of, busiest_thread_s, two_cores, wall_s
+from bench.measure import two_cores
 from bench.peers import simpy_w1, simpy_w2
 from bench.workloads import LOGNORMAL, W2, W2_HOT, WORKLOADS, Work, Workload, equal_windows, simulate
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from agent.evaluation.profiling.clocks import best_of
 from agent.evaluation.training import trained_detector
 from agent.loop import Agent
 from agent.play import begin
 from agent.registry import make_diagnoser, make_policy
 from agent.rollouts import HORIZON, Nothing, Outcomes, Then, all_cases, roll_out
 from bench.conftest import Holds, Timed
-from bench.measure import best_of
 from bench.workloads import SEED, THREE_TIER
 from simcore.env import Episodes
 from simcore.model.inputs import make_run

@@ -5,7 +5,8 @@ from functools import partial
 
 import pytest
 
-from bench.measure import SPINS, TASKS, best_of, bounded, busiest_thread_s, calibration, cpu_s, two_cores
+from agent.evaluation.profiling.clocks import TASKS, best_of, busiest_thread_s, cpu_s
+from bench.measure import SPINS, bounded, calibration, two_cores
 from bench.peers import simpy_w2
 from bench.workloads import W2, W2_HOT, simulate
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
+from agent.evaluation.profiling.clocks import best_of
 from bench.conftest import Holds, Timed
-from bench.measure import best_of
 from bench.workloads import Work, chain, simulate, station
 from simcore.engines.api import RunInputs
 from simcore.model.inputs import make_run

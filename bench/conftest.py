@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from bench.measure import SPINS, bounded, calibration, cpu_s
+from agent.evaluation.profiling.clocks import cpu_s
+from bench.measure import SPINS, bounded, calibration
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.measure import best_of
+from agent.evaluation.profiling.clocks import best_of
 from bench.workloads import SEED, simulate
 from simcore.model.inputs import make_run
 from simcore.model.loader import build_scenario

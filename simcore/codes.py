@@ -80,6 +80,8 @@ class Event(IntEnum):
     PUBLISHED = 36  #: a message joins a partition of a topic; span = its key; aux = partition
     OVERFLOW = 37  #: a message finds its partition full; span = its key; aux = partition
     SKIPPED = 38  #: a message that is being redelivered is thrown out; span = its key; aux = partition
+    REPLICA_ADDED = 39  #: a replica is made after the start; span = replica id; aux = service
+    ROTATION = 40  #: health checks put a replica into rotation or take it out; span = replica id; aux = 1 in, 0 out
 
 
 class Status(IntEnum):

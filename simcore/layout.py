@@ -328,6 +328,7 @@ LANE = np.dtype(
         ("crowded", "i8"), ("tied", "i8"), ("n_log", "i8"),
         ("hot_keys", "i8"), ("degraded", "i8"),  # whether the run has a hot key, whether any service was ever degraded
         ("need", "i8"), ("log_on", "i8"), ("free_span", "i8"), ("n_free", "i8"), ("n_heap", "i8"), ("n_control", "i8"),
+        ("log_key", "u8"), ("log_share", "f8"),  # which requests are in the log
         ("n_replicas", "i8"), ("n_shards", "i8"), ("n_streams", "i8"), ("n_mods", "i8"), ("n_changes", "i8"),
         ("n_ends", "i8"), ("n_messages", "i8"),
         ("free_message", "i8"), ("used_messages", "i8"), ("message_room", "i8"),  # of all, so many were ever taken

@@ -75,3 +75,6 @@ class Observation:
     pending: Bools  #: (run, service) an action on the service waits for its effect or settles
     #: (run, action) what may be chosen now: targets, limits, cooldowns, nothing pending on the service; noop always
     legal: Bools
+    #: (run, service, signal) what traces and logs say, columns ``simcore.signals.collector.Signal``, of the same
+    #: scrape; None: the scenario has neither
+    signals: Floats | None = None

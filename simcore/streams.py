@@ -12,6 +12,7 @@ __all__ = [
     "child_index",
     "draw_index",
     "mix",
+    "mix_all",
     "keyed",
     "rekey_all",
     "rekeyed",
@@ -68,6 +69,14 @@ def child_index(site, attempt):  # type: ignore[no-untyped-def]
 def keyed(key: np.uint64, index: int) -> np.uint64:
     """Return ``mix(key, index)`` for Python callers (a compiled function hands back a plain int)."""
     return np.uint64(mix(key, index))
+
+
+def mix_all(keys: npt.NDArray[np.uint64], indices: npt.NDArray[np.uint64] | np.uint64) -> npt.NDArray[np.uint64]:
+    """Return ``mix`` of arrays, broadcast against each other."""
+    z: npt.NDArray[np.uint64] = keys + (np.atleast_1d(indices) + _ONE) * _GOLDEN
+    z = (z ^ (z >> _S30)) * _M1
+    z = (z ^ (z >> _S27)) * _M2
+    return z ^ (z >> _S31)
 
 
 def rekeyed(key: np.uint64, number: int) -> np.uint64:

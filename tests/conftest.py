@@ -1,5 +1,6 @@
 """What all tests share: Hypothesis settings, a tiny scenario, and the command line called in this process."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,3 +91,24 @@ def invoke(capfd: pytest.CaptureFixture[str]) -> Invoke:
         return Result(ended.value.code, out, err)
 
     return run
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``mendsim watch`` believe that there is a terminal, at which somebody goes to the end and quits."""
+    from agent.commands import watch
+    from agent.console.app import Console
+
+    def run(app: Console) -> None:
+        async def somebody() -> None:
+            async with app.run_test() as pilot:
+                while not app.live.finished:
+                    # on call: whatever the agent advises
+                    await pilot.press("enter", "e")
+                    await asyncio.sleep(0.1)
+                await pilot.press("q")
+
+        asyncio.run(somebody())
+
+    monkeypatch.setattr(watch, "at_terminal", lambda: True)
+    monkeypatch.setattr(Console, "run", run)

@@ -16,6 +16,7 @@ from agent.evaluation.reliability import reliability
 from agent.evaluation.study import Study
 from simcore.errors import InputError
 from simcore.model.loader import load_scenario
+from simcore.telemetry.writers import read_table
 from tests.agent_world import API, DB, TOPOLOGY, failing, healthy, keys, observe, remember, slow, strange
 from tests.conftest import TINY, Invoke
 
@@ -218,3 +219,27 @@ def test_a_learned_state_can_be_judged_beside_others(tiny: str, tmp_path: Path, 
         refused = invoke(*told, "--diagnoser", names, "--diagnoser-in", tmp_path / "other.json")
         assert refused.code == 2
         assert message in refused.err
+
+
+def test_an_agent_uses_what_a_diagnoser_learned_and_its_rows_can_be_replayed(
+    tiny: str, tmp_path: Path, invoke: Invoke
+) -> None:
+    state = Bayes().state()
+    state["weights"] = (0 * np.array(state["weights"])).tolist()
+    state["others"] = [[0.0] * (N_SYSTEM + 1), [0.0] * N_SYSTEM + [50.0]]  # sure that nothing is wrong
+    taught, rows = tmp_path / "calm.json", tmp_path / "rows.parquet"
+    taught.write_text(json.dumps(state), encoding="utf-8")
+    how = ("--scenario", tiny, "--detector", "threshold", "--policy", "playbook", "--quiet", "--steps", 40)
+    how = (*how, "--fault", "error_burst@db", "--onset", "60", "--severity", "0.9")
+    told = ("eval", *how, "--diagnoser", "bayes", "--episodes", 1, "--diagnoser-in", taught, "--out", rows)
+    assert invoke(*told).code == 0
+    assert read_table(rows)["diagnosed"].to_list() == ["workload"]
+    replayed = invoke("run", "--from", rows, "--row", 0)
+    assert replayed.code == 0, replayed.err
+    assert "every value is as stored" in replayed.err
+    alone = json.loads(invoke("run", *how, "--diagnoser", "bayes", "--json").out)
+    assert alone["diagnosed"] == "db"
+    refused = invoke("compare", *how[:2], "--diagnoser", "max_z", "--diagnoser-in", taught, "--policies", "bandid")
+    assert refused.code == 2
+    for words in ("--diagnoser-in", "must hold the state of one of max_z", "did you mean 'bandit'"):
+        assert words in refused.err

@@ -8,7 +8,7 @@ from typing import ClassVar
 import polars as pl
 import pytest
 
-from agent.evaluation.contest import learns, needs_state
+from agent.evaluation.taught import learns, needs_state
 from agent.policies.noop import NoopPolicy
 from agent.registry import POLICIES, Entry
 from simcore.telemetry.writers import read_metadata, read_table

@@ -9,10 +9,11 @@ import pytest
 
 from agent.api import Choices, Situation
 from agent.evaluation.compare import PRIMARY_MEASURE, SECONDARY, Comparison, compare
-from agent.evaluation.contest import Contestant, Plan, contestants, hold, learns, train
+from agent.evaluation.contest import Contestant, Plan, contestants, hold, train
 from agent.evaluation.durability import durable, struck_again
 from agent.evaluation.report import by_fault, controls, report
 from agent.evaluation.study import Study, noop_twins
+from agent.evaluation.taught import learns
 from agent.evaluation.training import trained_detector
 from agent.evaluation.unseen import train_unseen, unseen_contestants, unseen_types
 from agent.loop import Agent

@@ -155,6 +155,12 @@ def test_what_looks_ahead_cannot_follow() -> None:
         Question(at=3, then="agent").check(study(policies=("oracle_fair",)))
 
 
+def test_what_was_never_taught_cannot_follow() -> None:
+    with pytest.raises(InputError, match="--then learned: it learns from forks; train it"):
+        Question(at=3, then="learned").check(study(policies=("playbook",)))
+    Question(at=3, then="learned", then_state={}).check(study(policies=("playbook",)))
+
+
 # --- the command
 
 QUICK = ["counterfactual", "--seed", "7", "--steps", "60", "--quiet", "--detector", "threshold", "--policy", "playbook"]
@@ -205,6 +211,10 @@ def test_the_command_reports_all_mistakes_at_once(capsys: pytest.CaptureFixture[
     code, _, err = ran(capsys, *QUICK, *wrong)
     assert code == 2
     assert len(err.splitlines()) == 4
+    code, _, err = ran(capsys, *QUICK[:-1], "learned", "--then", "learned")
+    assert code == 2
+    assert "policy learned learns from forks" in err
+    assert "--then learned: it learns from forks" in err
     code, _, err = ran(capsys, *QUICK, "--fault", "fire@api", "--horizon", "0", "--then", "nobody")
     assert code == 2
     assert len(err.splitlines()) == 3

@@ -280,7 +280,7 @@ def test_mistakes_are_reported_before_anything_runs(
 def test_a_policy_is_taught_and_then_used(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     small = ("--steps", "100", "--horizon", "4", "--detector", "threshold", "--quiet")
-    result = invoke("train", "policy", "--episodes", "24", "--out", "p.json", "--json", *small)
+    result = invoke("train", "policy", "--episodes", "36", "--out", "p.json", "--json", *small)
     assert result.code == 0, result.err
     assert json.loads(result.out)["decisions"] >= 20
     used = ("--policy", "learned,playbook", "--policy-in", "p.json", "--freeze", "--detector", "threshold")

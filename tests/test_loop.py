@@ -133,6 +133,18 @@ def test_a_lasting_alarm_is_decided_again_after_delay_and_settle_time() -> None:
     assert opened[-1] == (54, 60, "noop")  # due at the very end, and judged
 
 
+def test_waiting_ends_when_the_slo_breaks_meanwhile_and_no_sooner() -> None:
+    alarms = np.zeros((1, 60), np.bool_)
+    alarms[0, 5:] = True
+    metrics = healthy(1, 60)
+    metrics[0, 6:30, SYSTEM, Metric.ERROR_RATE] = 0.2
+    # windows 6 and 7 are broken, which is seen at edge 9; from then on waiting takes its time, and actions always do
+    waits, _ = run(metrics, NoopPolicy(), alarms)
+    assert [(d.opened, d.closed) for d in waits.decisions][:3] == [(5, 9), (9, 15), (15, 21)]
+    acts, _ = run(metrics, Scripted("restart(db)"), alarms)
+    assert (acts.decisions[0].opened, acts.decisions[0].closed) == (5, 12)
+
+
 def test_an_alarm_that_ends_leaves_the_decision_to_be_judged_and_opens_no_other() -> None:
     alarms = np.zeros((1, 60), np.bool_)
     alarms[0, 5:7] = True

@@ -151,7 +151,7 @@ def test_the_command_maps_and_writes(capsys: pytest.CaptureFixture[str], tmp_pat
 
 
 def test_the_command_reports_all_mistakes_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    wrong = ["--loads", "a", "--onsets", "soon", "--delays", "1.5", "--fault", "nothing@db", "--picture", "map.jpg"]
+    wrong = ["--loads", "a", "--onsets", "soon", "--delays", "1.5", "--fault", "nothing@db", "--png", "map.jpg"]
     code, _, err = ran(capsys, "map", *wrong)
     assert code == 2
     for text in (
@@ -159,7 +159,7 @@ def test_the_command_reports_all_mistakes_at_once(capsys: pytest.CaptureFixture[
         "--onsets",
         "whole steps",
         "nothing",
-        "--picture must name a .png or .svg file",
+        "--png must name a .png or .svg file",
     ):
         assert text in err
     code, _, err = ran(capsys, "map", "--runs", "1", "--severities", "2")

@@ -61,7 +61,7 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", [p for p in WRITTEN if commands(p)], ids=name_of)
 def test_the_commands_of_a_page_run(
-    path: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, terminal: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for number, text in enumerate(blocks(path, "yaml")):

@@ -20,7 +20,7 @@ from tests.conftest import TINY, Invoke
 
 STUDY = (
     "sweep", "--scenario", "./tiny.yaml", "--fault", "error_burst@db", "--onset", "70", "--no-agent",
-    "--vary", "fault.severity=0.02,0.1,0.18", "--vary", "load=1,1.5",
+    "--vary", "fault.severity=0.02,0.1,0.5", "--vary", "load=1,1.5",
     "--refine", "incident", "--width", "0.3", "--depth", "1",
 )  # fmt: skip
 
@@ -129,7 +129,7 @@ def test_all_mistakes_of_a_refinement_are_told_at_once(at_home: Path, invoke: In
     given = (*STUDY[:-6], "--vary", "fault.duration_s=20,forever", "--depth", "2", "--width", "0.9")
     result = invoke(*given, "--refine", "incidents", "--replications", "3")
     assert result.code == 2
-    for what in ("did you mean 'incident'?", "--replication must be absent beside refine"):
+    for what in ("did you mean 'incident'?", "--replications must be absent beside refine"):
         assert what in result.err
     result = invoke(*given, "--refine", "incident", "--level", "1.5")
     assert result.code == 2

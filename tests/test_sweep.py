@@ -340,7 +340,7 @@ def test_the_text_shows_a_map_a_table_or_means_and_fits_80_columns(paired: tuple
     sweep, runs = paired
     cells, differences = cells_table(runs, sweep.axes), differences_table(runs, sweep.axes)
     text = study_text(sweep, cells, differences, until_s=until_of(runs))
-    assert "error budget spent, noop: fault.onset_s down, load across" in text
+    assert "follow-up budget, noop: fault.onset_s down, load across" in text
     assert "against noop" in text
     one = sweep_of(sweep.scenario, ONSETS)
     table = study_text(one, cells.filter(pl.col("cell") < 2), differences.head(0), until_s=90.0)

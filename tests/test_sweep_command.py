@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from agent.evaluation.sweep import conduct
+from agent.evaluation.sweep import Crew, conduct
 from agent.evaluation.sweep.conduct import play_batch
 from agent.evaluation.sweep.storage import StudyFolder, read_study
 from agent.evaluation.sweep.text import study_text
@@ -118,14 +118,15 @@ def test_an_interrupted_study_goes_on_and_ends_with_the_same_bytes(
 def test_what_was_finished_survives_a_kill_between_two_files(done: Path, tmp_path: Path) -> None:
     sweep, metadata, runs = read_study(done)
     folder = StudyFolder(tmp_path / "killed")
-    folder.begin(sweep, {}, planned=16, more={"command": metadata["command"], "train_episodes": 200})
+    told = {key: metadata[key] for key in ("name", "description", "command", "train_episodes")}
+    folder.begin(Crew(sweep), planned=16, more=told)
     folder.add(runs.head(8))
     # the table is there, and so are its parts
     (tmp_path / "killed" / "runs.parquet").write_bytes((done / "runs.parquet").read_bytes())
     found = StudyFolder(tmp_path / "killed")
     before = found.check(resume=True, force=False)
     assert before is not None
-    assert found.resume(before, sweep, {})["row"].to_list() == list(range(16))
+    assert found.resume(before, Crew(sweep))["row"].to_list() == list(range(16))
     tables = found.finish(sweep, how={}, complete=True)
     assert tables["runs"].equals(runs)
     assert contents(tmp_path / "killed") == contents(done)

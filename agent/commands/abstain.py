@@ -70,7 +70,6 @@ def _played(
     from agent.evaluation.contest import Contestant, Plan, contestants, hold
     from agent.evaluation.wrapped import Cautious
     from agent.loop import Agent
-    from agent.registry import make_diagnoser
 
     plan = Plan(options["train_seeds"], options["train_episodes"], replays=False)
     own: dict[str, list[Cautious]] = {}
@@ -80,7 +79,7 @@ def _played(
             for player in contestants(study, detector, states):
                 policy = Cautious(player.agent.policy, threshold)
                 own.setdefault(f"{threshold:g}", []).append(policy)
-                agent = Agent(detector, make_diagnoser(study.diagnoser), policy)
+                agent = Agent(detector, study.new_diagnoser(), policy)
                 players.append(
                     Contestant(f"{threshold:g}", agent, study.detector, study.diagnoser, player.training, player.state)
                 )

@@ -1,6 +1,9 @@
 """What every subcommand shares: options that report all mistakes at once, and the common ones."""
 
-__all__ = ["Command", "Group", "agent_options", "common_options", "contest_options", "fault_options", "option"]
+__all__ = [
+    "Command", "Group", "agent_options", "common_options", "contest_options", "diagnoser_in",
+    "fault_options", "option",
+]  # fmt: skip
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -63,6 +66,11 @@ def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return wrap
 
 
+def diagnoser_in() -> Callable[[F], F]:
+    """The option that gives a diagnoser what it learned."""
+    return option("--diagnoser-in", metavar="FILE", help="What it learned (JSON), as mendsim train diagnoser writes.")
+
+
 def common_options() -> Callable[[F], F]:
     """Options of every command that simulates."""
     return _stack(
@@ -81,6 +89,7 @@ def agent_options(policy_help: str) -> Callable[[F], F]:
         option("--detector", metavar="NAME", help="When something is wrong; else the default detector."),
         option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs it learns from."),
         option("--diagnoser", metavar="NAME", help="Where it is; else the default diagnoser."),
+        diagnoser_in(),
         option("--policy", metavar="NAME", help=policy_help),
         option("--policy-in", metavar="FILE", help="Learned state to start from (JSON)."),
         option("--no-agent", is_flag=True, show_default=False, help="No detector, diagnoser or policy."),
@@ -96,6 +105,7 @@ def contest_options() -> Callable[[F], F]:
         option("--detector", metavar="NAME", help="When something is wrong; else the default detector."),
         option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs it learns from."),
         option("--diagnoser", metavar="NAME", help="Where it is; else the default diagnoser."),
+        diagnoser_in(),
         option("--policy-in", multiple=True, metavar="FILE", help="Learned states, not trainings (JSON); repeatable."),
         option("--train-seeds", type=_COUNT, metavar="N", default=5, help="Trainings of each policy that learns."),
         option("--train-episodes", type=_COUNT, metavar="N", default=200, help="Runs of each training."),

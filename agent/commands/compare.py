@@ -28,6 +28,7 @@ _POLICIES = "noop,random,threshold_rules,playbook,bandit"
 @option("--margin", type=click.FloatRange(0.0, 1.0), metavar="X", default=0.01, help="Harmed: J so far below noop's.")
 @option("--unseen", is_flag=True, show_default=False, help="Train without each type of fault too; test on it.")
 @option("--no-replays", is_flag=True, show_default=False, help="Leave out whether recovery is durable; saves time.")
+@option("--regret", type=click.IntRange(0), metavar="RUNS", default=0, help="Judge decisions on forks in so many runs.")
 @option("--out", metavar="FILE|FOLDER", help="Results: .csv or .parquet (a row per run), or a folder with all tables.")
 @option("--png", metavar="FILE", help="Curves of recovery, and differences with intervals (.png or .svg).")
 @option("--force", is_flag=True, show_default=False, help="Replace results that are there already.")
@@ -39,6 +40,10 @@ def compare(**options: Any) -> int:
 
     The primary measure is the error budget spent; the others are tested together (Holm). Policies that learn are
     trained several times on runs of the split train, and every interval covers trainings and runs.
+
+    With --regret every decision in the first runs is held against the best action, on forks with unknown futures. A
+    run of that costs about as much as one of the policy oracle_fair. If an oracle takes part, the share of the gap
+    between noop and it that every policy closes is told.
     """
     from agent.commands.setup import Mistakes
 
@@ -89,7 +94,7 @@ def _study(options: dict[str, Any], mistakes: Any) -> "tuple[Study | None, dict[
 
 def _check_unseen(study: "Study", states: dict[str, list[dict[str, Any]]], mistakes: Any) -> None:
     """Note why no type of fault can be left out."""
-    from agent.evaluation.contest import learns
+    from agent.evaluation.taught import learns
     from agent.evaluation.unseen import unseen_types
 
     if study.faults is not None:
@@ -118,25 +123,28 @@ def _played(
         for name, given in (unseen or {}).items():
             players += unseen_contestants(study, name, detector, given)
         outcome = hold(
-            study, players, replays=plan.replays, engine=options["engine"], threads=options["threads"], writer=writer,
-            on_progress=tell,
+            study, players, replays=plan.replays, judged=options["regret"], margin=options["margin"],
+            engine=options["engine"], threads=options["threads"], writer=writer, on_progress=tell,
         )  # fmt: skip
     return outcome, detector.state()
 
 
 def _found(study: "Study", outcome: "Outcome", options: dict[str, Any]) -> "tuple[Comparison, dict[str, Any]]":
-    from agent.evaluation.compare import PRIMARY, PRIMARY_MEASURE, SECONDARY, Comparison
+    from agent.evaluation.compare import PER_DECISION, PRIMARY, PRIMARY_MEASURE, SECONDARY, Comparison
     from agent.evaluation.compare import compare as compared
+    from agent.evaluation.gap import gaps
     from agent.evaluation.report import by_fault, controls
 
     how: dict[str, Any] = {"seed": study.seed, "margin": options["margin"]}
     runs = Comparison(outcome.episodes, **how)
-    table = compared(runs, against=options["against"], measures=(PRIMARY_MEASURE, *SECONDARY))
+    measures = (PRIMARY_MEASURE, *SECONDARY, *(PER_DECISION if options["regret"] else ()))
+    table = compared(runs, against=options["against"], measures=measures)
     return runs, {
         "primary": PRIMARY,
         "measures": table.to_dicts(),
         "by_fault": by_fault(outcome.episodes, against=options["against"], **how).to_dicts(),
         "controls": controls(runs),
+        "gap_closed": gaps(runs),
     }
 
 
@@ -164,7 +172,7 @@ def _tell(
         return
     faults = pl.DataFrame(compared["by_fault"], infer_schema_length=None)
     click.echo(f"{title}\n")
-    click.echo(report(runs, table, faults, compared["controls"]))
+    click.echo(report(runs, table, faults, compared["controls"], compared["gap_closed"]))
     for name, path in (("results", writer.target if writer else None), ("picture", options["png"])):
         if path is not None:
             click.echo(f"{name} in {path}")

@@ -39,17 +39,18 @@ def counterfactual(**options: Any) -> int:
     What follows the action: release (nothing more, but a limit on the traffic is lifted once the SLO holds), noop
     (nothing at all), agent (the agent itself), or a policy by name in the agent's place.
     """
-    from agent.commands.setup import Mistakes, build_study, learned_states
+    from agent.commands.setup import Mistakes, build_study, check_taught, learned_states
 
     mistakes = Mistakes()
     study = build_study(options, mistakes)
-    question = _question(options, mistakes)
     learned: dict[str, dict[str, Any]] = {}
     if study is not None:
         if len(study.policies) > 1:
             mistakes.lines.append("--policy takes one name here; eval compares several")
         with mistakes.collect():
-            learned = learned_states(options["policy_in"], study.policies)
+            learned = learned_states(options["policy_in"], (*study.policies, options["then"]))
+        check_taught(study.policies, learned, mistakes)
+    question = _question(options, learned, mistakes)
     if question is not None:
         with mistakes.collect():
             question.check(study)
@@ -68,7 +69,7 @@ def counterfactual(**options: Any) -> int:
     return _report(study, question, cases, stopped, options)
 
 
-def _question(options: dict[str, Any], mistakes: Any) -> "Question | None":
+def _question(options: dict[str, Any], learned: dict[str, dict[str, Any]], mistakes: Any) -> "Question | None":
     from agent.evaluation.counterfactual import Question
 
     text = str(options["at"]).strip().lower()
@@ -79,7 +80,9 @@ def _question(options: dict[str, Any], mistakes: Any) -> "Question | None":
         except ValueError:
             mistakes.lines.append(f"--at must be a step number or alarm, got '{options['at']}'")
             return None
-    return Question(at, options["horizon"], options["futures"], options["then"], options["margin"], options["causes"])
+    after = options["then"]
+    how = {name: options[name] for name in ("horizon", "futures", "margin", "causes")}
+    return Question(at, then=after, then_state=learned.get(after), **how)
 
 
 def _tried(

@@ -38,7 +38,7 @@ def evaluate(**options: Any) -> int:
 
     A policy that learns does so between rounds; every policy named sees the same runs.
     """
-    from agent.commands.setup import Mistakes, build_study, learned_states
+    from agent.commands.setup import Mistakes, build_study, check_taught, learned_states
 
     mistakes = Mistakes()
     study = build_study(options, mistakes)
@@ -46,6 +46,7 @@ def evaluate(**options: Any) -> int:
     if study is not None:
         with mistakes.collect():
             learned = learned_states(options["policy_in"], study.policies)
+        check_taught(study.policies, learned, mistakes)
     check_file("--policy-out", options["policy_out"], options["force"], mistakes)
     mistakes.report()
     assert study is not None

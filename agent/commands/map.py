@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 @option("--horizon", type=int, metavar="STEPS", default=60, help="Steps over which an action is judged.")
 @option("--threads", type=click.IntRange(1), metavar="N", help="Else one per core; results do not depend on it.")
 @option("--out", metavar="FILE", help="Every action of every cell as a row, .csv or .parquet.")
-@option("--picture", metavar="FILE", help="The map as a picture, .png.")
-@option("--force", is_flag=True, show_default=False, help="Replace the files of --out and --picture.")
+@option("--png", metavar="FILE", help="The map as a picture (.png or .svg).")
+@option("--force", is_flag=True, show_default=False, help="Replace the files of --out and --png.")
 @option("--quiet", is_flag=True, show_default=False, help="Nothing on stderr but errors.")
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def optimal_map(**options: Any) -> int:
@@ -45,7 +45,7 @@ def optimal_map(**options: Any) -> int:
 
     mistakes = Mistakes()
     scenario, given = _grid(options, mistakes)
-    check_picture("--picture", options["picture"], options["force"], mistakes)
+    check_picture("--png", options["png"], options["force"], mistakes)
     mistakes.report()
     assert scenario is not None
     assert given is not None
@@ -75,8 +75,8 @@ def optimal_map(**options: Any) -> int:
             click.echo(f"interrupted after {len(cells)} finished cells", err=True)
     if writer is not None:
         writer.close({"complete": False, "stopped_by": "Ctrl-C"} if stopped else None)
-    if options["picture"] is not None and cells:
-        save(draw_map(cells, f"{scenario.name}: best action under {options['fault']}"), options["picture"])
+    if options["png"] is not None and cells:
+        save(draw_map(cells, f"{scenario.name}: best action under {options['fault']}"), options["png"])
     if options["as_json"]:
         table = map_table(cells, scenario, given.fault, seed=seed, split="test")
         found = {"scenario": scenario.name, "seed": seed, "interrupted": stopped, "rows": table.to_dicts()}

@@ -62,7 +62,6 @@ def _played(
     from agent.evaluation.offpolicy import first_decisions, merged
     from agent.evaluation.wrapped import Softened
     from agent.loop import Agent
-    from agent.registry import make_diagnoser
 
     found: dict[str, list[Log]] = {}
 
@@ -75,7 +74,7 @@ def _played(
         states = {name: given[:1] for name, given in states.items()}
         players = contestants(study, detector, states)
         writer = next(player for player in players if player.label == options["behaviour"])
-        agent = Agent(detector, make_diagnoser(study.diagnoser), Softened(writer.agent.policy, options["chance"]))
+        agent = Agent(detector, study.new_diagnoser(), Softened(writer.agent.policy, options["chance"]))
         players.append(Contestant(_LOGGED, agent, study.detector, study.diagnoser))
         outcome = hold(
             study, players, replays=False, engine=options["engine"], threads=options["threads"], on_progress=tell,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.commands.base import Command, Group, common_options, fault_options, option
+from agent.commands.base import Command, Group, common_options, diagnoser_in, fault_options, option
 from agent.commands.files import check_file
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ def evaluate(**options: Any) -> None:
 @option("--detector", metavar="NAME", help="When something is wrong; else the default detector.")
 @option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs it learns from.")
 @option("--diagnoser", "diagnosers", metavar="NAMES", help="Joined by commas; else all of them.")
-@option(
-    "--diagnoser-in", metavar="FILE", help="Learned state of one of them (JSON), as mendsim train diagnoser writes."
-)
+@diagnoser_in()
 @fault_options()
 @option(
     "--truth",
@@ -100,15 +98,15 @@ def simulate(**options: Any) -> None:
     Nobody acts. Judged is the diagnosis in force 6 steps after the alarm; cost is CPU time as a share of that of the
     simulation with its detector.
     """
-    from agent.commands.setup import Mistakes, build_study
+    from agent.commands.setup import Mistakes, build_study, learned_diagnoser
 
     mistakes = Mistakes()
     names = _names(options["diagnosers"], mistakes)
-    unused = {"diagnoser": None, "policy": None, "no_agent": False, "shadow": True}
+    unused = {"diagnoser": None, "diagnoser_in": None, "policy": None, "no_agent": False, "shadow": True}
     study = build_study(options | unused, mistakes)
     states: dict[str, dict[str, Any]] = {}
     with mistakes.collect():
-        states = _learned(options["diagnoser_in"], names)
+        states = learned_diagnoser(options["diagnoser_in"], names)
     mistakes.report()
     assert study is not None
     from agent.commands.progress import Compiling, Progress
@@ -158,25 +156,6 @@ def _names(given: str | None, mistakes: "Mistakes") -> list[str]:
     if len(set(names)) < len(names):
         mistakes.lines.append(f"--diagnoser names something twice: {', '.join(names)}")
     return names
-
-
-def _learned(path: str | None, names: list[str]) -> dict[str, dict[str, Any]]:
-    """Return diagnoser -> learned state, checked; empty without a file."""
-    from agent.evaluation.realdata.reading import read_json
-    from agent.registry import make_diagnoser
-    from simcore.errors import InputError
-
-    if path is None:
-        return {}
-    state = read_json(Path(path))
-    name = state.get("name") if isinstance(state, dict) else None
-    if name not in names:
-        raise InputError(f"--diagnoser-in: {path} must hold the state of one of {', '.join(names)}, got {name!r}")
-    load = getattr(make_diagnoser(name), "load", None)
-    if load is None:
-        raise InputError(f"--diagnoser-in: {name} does not learn, {path} cannot be its state")
-    load(state)
-    return {name: state}
 
 
 def _plain(verdict: "Verdict") -> dict[str, Any]:

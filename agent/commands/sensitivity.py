@@ -56,7 +56,7 @@ def sensitivity(**options: Any) -> int:
     variance, and chance, the number of the run, has its own; Morris' effects need fewer runs and have the outcome's
     unit. The detector is trained once, before anything varies.
     """
-    from agent.commands.setup import Mistakes, learned_states, states_of
+    from agent.commands.setup import Mistakes, check_taught, learned_states
 
     mistakes = Mistakes()
     size = options["samples"] or (64 if options["method"] == "sobol" else 20)
@@ -69,7 +69,7 @@ def sensitivity(**options: Any) -> int:
     if study is not None and not options["no_agent"]:
         with mistakes.collect():
             states = learned_states(options["policy_in"], (options["policy"],))
-        states_of(() if options["policy_in"] is None else (options["policy_in"],), (options["policy"],), mistakes)
+        check_taught((options["policy"],), states, mistakes)
     if study is not None:
         _check_cells(study, options["method"], size, mistakes)
     mistakes.report()

@@ -1,10 +1,10 @@
 """From options to a study: names are looked up, values checked, and every mistake is reported at once."""
 
-__all__ = ["DEFAULTS", "Mistakes", "build_study", "learned_states", "states_of"]
+__all__ = ["DEFAULTS", "Mistakes", "build_study", "check_taught", "learned_diagnoser", "learned_states", "states_of"]
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,7 @@ def build_study(options: dict[str, Any], mistakes: Mistakes, *, policy_option: s
         What the option is called that names the policies.
     """
     from agent.evaluation.study import Study, with_steps
+    from agent.registry import DIAGNOSERS
     from simcore.model.loader import load_scenario
 
     scenario = None
@@ -66,6 +67,11 @@ def build_study(options: dict[str, Any], mistakes: Mistakes, *, policy_option: s
         scenario = load_scenario(options["scenario"])
         scenario = with_steps(scenario, options["steps"] or scenario.timing.steps)
     names = _agent_names(options, mistakes, policy_option)
+    diagnoser = names["diagnoser"][0] if names else ""
+    taught: dict[str, dict[str, Any]] = {}
+    if diagnoser in DIAGNOSERS:
+        with mistakes.collect():
+            taught = learned_diagnoser(options.get("diagnoser_in"), [diagnoser])
     faults = None if scenario is None else _faults(options, scenario, mistakes)
     if scenario is None or mistakes.lines:
         return None
@@ -77,7 +83,8 @@ def build_study(options: dict[str, Any], mistakes: Mistakes, *, policy_option: s
         round_size=options.get("round_size", 50),
         detector=names["detector"][0] if names else "",
         detector_seed=options["detector_seed"],
-        diagnoser=names["diagnoser"][0] if names else "",
+        diagnoser=diagnoser,
+        diagnoser_state=taught.get(diagnoser),
         policies=tuple(names["policy"]) if names else (),
         shadow=options["shadow"],
         frozen=options.get("freeze", False),
@@ -91,7 +98,8 @@ def _agent_names(options: dict[str, Any], mistakes: Mistakes, policy_option: str
     """Return the names of the parts of the agent, checked; empty without an agent."""
     given = {part: options[part] for part in DEFAULTS if options[part]}
     if options["no_agent"]:
-        named = [*given, *(k for k in ("shadow", "policy_in", "policy_out", "freeze") if options.get(k))]
+        others = ("shadow", "diagnoser_in", "policy_in", "policy_out", "freeze")
+        named = [*given, *(name for name in others if options.get(name))]
         mistakes.lines += [f"--no-agent leaves no room for --{name.replace('_', '-')}" for name in named]
         return {}
     from agent.registry import DETECTORS, DIAGNOSERS, POLICIES
@@ -152,6 +160,30 @@ def _faults(options: dict[str, Any], scenario: "Scenario", mistakes: Mistakes) -
     return tuple(found)
 
 
+def learned_diagnoser(path: str | None, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return diagnoser -> what it learned, checked, from a file of ``mendsim train diagnoser``; empty without one.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or does not hold the state of one of these diagnosers.
+    """
+    from agent.evaluation.realdata.reading import read_json
+    from agent.registry import make_diagnoser
+
+    if path is None:
+        return {}
+    state = read_json(Path(path))
+    name = str(state.get("name")) if isinstance(state, dict) else ""
+    if name not in names:
+        raise InputError(f"--diagnoser-in: {path} must hold the state of one of {', '.join(names)}, got {name!r}")
+    try:
+        make_diagnoser(name, state)
+    except InputError as error:
+        raise InputError(f"--diagnoser-in: {path}: {error}") from None
+    return {name: state}
+
+
 def states_of(paths: tuple[str, ...], policies: tuple[str, ...], mistakes: Mistakes) -> dict[str, list[dict[str, Any]]]:
     """Return policy -> its learned states, one from each of the files that holds one; what is wrong is noted."""
     found: dict[str, list[dict[str, Any]]] = {}
@@ -159,12 +191,17 @@ def states_of(paths: tuple[str, ...], policies: tuple[str, ...], mistakes: Mista
         with mistakes.collect():
             for name, state in learned_states(path, policies).items():
                 found.setdefault(name, []).append(state)
-    from agent.evaluation.contest import needs_state
+    check_taught(policies, found, mistakes)
+    return found
+
+
+def check_taught(policies: Sequence[str], states: Mapping[str, Any], mistakes: Mistakes) -> None:
+    """Note which policies are of no use without a state, and have none; not beside a state that cannot be read."""
+    from agent.evaluation.taught import needs_state
 
     for name in policies:
-        if needs_state(name) and name not in found and not mistakes.lines:
+        if needs_state(name) and name not in states and not any("--policy-in" in line for line in mistakes.lines):
             mistakes.lines.append(f"policy {name} learns from forks: train it (mendsim train policy), give --policy-in")
-    return found
 
 
 def learned_states(path: str | None, policies: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -5,32 +5,23 @@ __all__ = ["sweep"]
 import json
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.commands.base import Command, agent_options, common_options, fault_options, option
-from agent.commands.files import check_file
+from agent.commands.study_options import asked
 
 if TYPE_CHECKING:
-    from agent.commands.setup import Mistakes
     from agent.evaluation.sweep.conduct import Conducted
-    from agent.evaluation.sweep.spec import RefineEntry, StudySpec
+    from agent.evaluation.sweep.crew import Crew
+    from agent.evaluation.sweep.spec import StudySpec
     from agent.evaluation.sweep.storage import StudyFolder
     from agent.evaluation.sweep.sweep import Sweep
     from agent.evaluation.sweep.worlds import Worlds
-    from simcore.model.documents import Document, Mistake
 
-#: Options that a study file answers, with what they are called there.
-_IN_FILE = {
-    "scenario": "scenario", "steps": "steps", "seed": "seed", "vary": "vary", "design": "design", "samples": "samples",
-    "replications": "replications", "split": "split", "detector": "detector", "detector_seed": "detector_seed",
-    "detector_from": "detector_from", "diagnoser": "diagnoser", "policy": "policy", "policy_in": "policy_in",
-    "train_episodes": "train_episodes", "no_agent": "no_agent", "shadow": "shadow", "twins": "twins", "mix": "mix",
-}  # fmt: skip
-_OF_REFINE = ("refine", "width", "level", "budget", "depth")
-_OF_FAULTS = ("fault", "onset", "duration", "severity", "profile", "place")
 #: Options that say how a study is run, not what it is.
 _OUTSIDE = ("resume", "force", "quiet", "as_json", "threads", "engine", "dry_run")
 
@@ -71,7 +62,7 @@ def sweep(**options: Any) -> int:
     from agent.evaluation.sweep.worlds import Worlds
 
     mistakes = Mistakes()
-    spec, found, states = _asked(options, mistakes)
+    spec, crew = asked(options, mistakes)
     folder, before = None, None
     if options["out"] is not None:
         folder = StudyFolder(options["out"])
@@ -82,145 +73,19 @@ def sweep(**options: Any) -> int:
     if options["resume"] and options["force"]:
         mistakes.lines.append("--resume and --force exclude each other")
     mistakes.report()
-    assert found is not None
+    assert crew is not None
     if options["save_study"] is not None:
         from agent.evaluation.sweep.spec import write_spec
 
         write_spec(Path(options["save_study"]), spec)
         click.echo(f"study file written: {options['save_study']}")
         return 0
-    worlds = Worlds(found)
+    worlds = Worlds(crew.sweep)
     if not options["quiet"] or options["dry_run"]:
         click.echo(_plan(worlds), err=not options["dry_run"])
     if options["dry_run"]:
         return 0
-    return _run(worlds, spec, states, folder, before, options)
-
-
-def _asked(
-    options: dict[str, Any], mistakes: "Mistakes"
-) -> tuple["StudySpec", "Sweep | None", dict[str, dict[str, Any]]]:
-    """Return what is asked for: the specification, the study, and what policies have learned."""
-    from agent.evaluation.sweep.spec import StudySpec, build, read_spec
-    from simcore.errors import InputError
-
-    document = None
-    spec = StudySpec.model_construct(vary={})
-    check_file("--save-study", options["save_study"], options["force"], mistakes, (".yaml", ".yml"))
-    if options["study"] is None:
-        spec = _spec_of(options, mistakes)
-    else:
-        _leaves_no_room(options, mistakes)
-        try:
-            spec, document = read_spec(Path(options["study"]))
-        except InputError as error:
-            mistakes.lines += str(error).splitlines()
-            return spec, None, {}
-    found, wrong = build(spec, None if document is None else Path(options["study"]).parent)
-    mistakes.lines += _told(wrong, document, options["study"])
-    return spec, found, _states(spec, options["study"], mistakes)
-
-
-def _spec_of(options: dict[str, Any], mistakes: "Mistakes") -> "StudySpec":
-    """Return the specification that the options come to."""
-    from agent.evaluation.sweep.spec import FaultEntry, StudySpec
-
-    context = click.get_current_context()
-    default = click.core.ParameterSource.DEFAULT
-    given: dict[str, Any] = {
-        there: options[name] for name, there in _IN_FILE.items() if context.get_parameter_source(name) != default
-    }
-    given["vary"] = {}
-    if not options["vary"]:
-        mistakes.lines.append("--vary KEY=SPEC is missing: what varies? --study FILE may say it too")
-    for text in options["vary"]:
-        key, equals, values = text.partition("=")
-        if not equals or not key.strip() or not values.strip():
-            mistakes.lines.append(f"--vary must be KEY=SPEC such as load=0.8,1,1.2, got '{text}'")
-        elif key.strip() in given["vary"]:
-            mistakes.lines.append(f"--vary {key.strip()} is given twice")
-        else:
-            given["vary"][key.strip()] = values.strip()
-    faults = []
-    texts = options["fault"]
-    details: dict[str, list[Any]] = {}
-    for name in _OF_FAULTS[1:]:
-        values = list(options[name])
-        if values and not texts:
-            mistakes.lines.append(
-                f"--{name} says how a fault is, but no --fault is given; --vary fault.{name} varies it"
-            )
-        elif len(values) not in (0, 1, len(texts)):
-            mistakes.lines.append(f"--{name} must be given once, or once for each of {len(texts)} faults")
-            values = []
-        details[name] = values * len(texts) if len(values) == 1 else values or [None] * len(texts)
-    if len(set(map(len, details.values()))) == 1:
-        faults = [
-            FaultEntry(fault=text, **{name: details[name][i] for name in _OF_FAULTS[1:]})
-            for i, text in enumerate(texts)
-        ]
-    return StudySpec(**given, faults=faults, refine=_refine_of(options, mistakes))
-
-
-def _refine_of(options: dict[str, Any], mistakes: "Mistakes") -> "RefineEntry | None":
-    from agent.evaluation.sweep.spec import RefineEntry
-
-    given = {name: options[name] for name in _OF_REFINE[1:] if options[name] is not None}
-    if options["refine"] is None:
-        mistakes.lines += [f"--{name} says how a study is refined, but there is no --refine MEASURE" for name in given]
-        return None
-    return RefineEntry(measure=options["refine"], **{"width": 0.1} | given)
-
-
-def _leaves_no_room(options: dict[str, Any], mistakes: "Mistakes") -> None:
-    context = click.get_current_context()
-    default = click.core.ParameterSource.DEFAULT
-    names = [name for name in (*_IN_FILE, *_OF_REFINE, *_OF_FAULTS) if context.get_parameter_source(name) != default]
-    if names:
-        given = ", ".join("--" + name.replace("_", "-") for name in names)
-        mistakes.lines.append(f"--study says what is run; it leaves no room for {given}")
-    if options["save_study"] is not None:
-        mistakes.lines.append("--save-study writes the file of a command; with --study there is one already")
-
-
-def _told(wrong: list["Mistake"], document: "Document | None", source: str | None) -> list[str]:
-    """Return mistakes as lines: by the lines of the study file, or by option."""
-    from simcore.model.rules import listing
-
-    if not wrong:
-        return []
-    if document is not None:
-        return listing(wrong, document, str(source), "the study").splitlines()
-    return [_of_option(mistake) for mistake in wrong]
-
-
-def _of_option(mistake: "Mistake") -> str:
-    """Return a mistake with the option that it is in."""
-    top = str(mistake.path[0])
-    if top == "scenario" or (top == "faults" and len(mistake.path) < 3):
-        return mistake.text.removeprefix(": ")  # names what is wrong by itself
-    name = str(mistake.path[2]) if top == "faults" else top.replace("_", "-")
-    if top == "vary" and len(mistake.path) > 1:
-        name += f" {mistake.path[1]}"
-    return f"--{name}{'' if mistake.text.startswith(':') else ' '}{mistake.text}"
-
-
-def _states(spec: "StudySpec", study: str | None, mistakes: "Mistakes") -> dict[str, dict[str, Any]]:
-    """Return what policies have learned, from the file that the specification names."""
-    from agent.commands.setup import learned_states, states_of
-    from agent.registry import POLICIES
-
-    given = spec.vary.get("policy", spec.policy) if not spec.no_agent else ""
-    listed = given if isinstance(given, list) else str(given).split(",")
-    policies = tuple(name for name in (str(one).strip() for one in listed) if name in POLICIES)
-    path = spec.policy_in
-    if path is not None and study is not None:
-        path = str(Path(study).parent / path)
-    with mistakes.collect():
-        states = learned_states(path, policies)
-        states_of(() if path is None else (path,), policies, mistakes)
-        return states
-    return {}
+    return _run(worlds, spec, crew, folder, before, options)
 
 
 def _plan(worlds: "Worlds") -> str:
@@ -242,7 +107,7 @@ def _plan(worlds: "Worlds") -> str:
 def _run(
     worlds: "Worlds",
     spec: "StudySpec",
-    states: dict[str, dict[str, Any]],
+    crew: "Crew",
     folder: "StudyFolder | None",
     before: dict[str, Any] | None,
     options: dict[str, Any],
@@ -252,24 +117,21 @@ def _run(
     from agent.commands.progress import Compiling, Progress
     from agent.commands.warm import Helper
     from agent.evaluation.sweep.conduct import conduct
-    from agent.evaluation.sweep.crew import Crew
-    from agent.evaluation.sweep.storage import states_in
 
     found, quiet, threads = worlds.sweep, options["quiet"], options["threads"]
-    parts = (found.detector, found.diagnoser, worlds.policies[0]) if found.detector else ()
+    parts = (found.detector, found.diagnoser, worlds.named("policy")[0]) if found.detector else ()
     helper = Helper(*parts) if options["engine"] == "batch" else None
     planned = 0 if found.refine is not None else len(found.cells()) * found.replications
     started, cpu = time.perf_counter(), time.process_time()
     with Compiling(quiet=quiet, helper=helper) as compiling:
-        told = {"name": spec.name, "description": spec.description}
-        more = told | {"command": _command(), "train_episodes": spec.train_episodes}
-        known = states_in(before) if before is not None else _learned(worlds, spec, states, options)
-        learned = known | states
+        crew = _taught(worlds, spec, crew, before, options)
         there = None
         if folder is not None and before is not None:
-            there = folder.resume(before, found, learned)
+            there = folder.resume(before, crew)
         elif folder is not None:
-            folder.begin(found, learned, planned=planned, more=more)
+            told = {"name": spec.name, "description": spec.description}
+            more = told | {"command": _command(), "train_episodes": spec.train_episodes}
+            folder.begin(crew, planned=planned, more=more)
         cpu_before, compiled_before = time.process_time(), compiling.cpu_s
 
         def how(played: int, requests: int) -> dict[str, Any]:
@@ -290,7 +152,7 @@ def _run(
         with Progress(expected - (0 if there is None else there.height), quiet=quiet) as progress:
             outcome = conduct(
                 worlds,
-                Crew(found, learned, threads),
+                crew,
                 folder=folder,
                 known=there,
                 engine=options["engine"],
@@ -315,21 +177,25 @@ def _most(study: "Sweep") -> int:
     return len(study.cells()) * fixed_runs(0.5, rule.half_width)
 
 
-def _learned(
-    worlds: "Worlds", spec: "StudySpec", states: dict[str, dict[str, Any]], options: dict[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """Train the policies that learn by playing and came without a state."""
+def _taught(
+    worlds: "Worlds", spec: "StudySpec", crew: "Crew", before: dict[str, Any] | None, options: dict[str, Any]
+) -> "Crew":
+    """Return the crew with policies that have learned: in the session before, or by playing now."""
     from agent.commands.progress import Progress
-    from agent.evaluation.contest import learns
     from agent.evaluation.sweep.crew import learned_on
+    from agent.evaluation.sweep.storage import crew_of
+    from agent.evaluation.taught import learns
 
-    names = [name for name in worlds.policies if learns(name) and name not in states]
+    if before is not None:
+        return replace(crew, states=dict(crew_of(crew.sweep, before).states) | dict(crew.states))
+    names = [name for name in worlds.named("policy") if learns(name) and name not in crew.states]
     if not names or not spec.train_episodes:
-        return {}
+        return crew
     if not options["quiet"]:
         click.echo(f"training {', '.join(names)} on {spec.train_episodes} runs each ...", err=True)
-    with Progress(spec.train_episodes, quiet=options["quiet"]) as progress:
-        return learned_on(worlds, names, spec.train_episodes, threads=options["threads"], on_progress=progress.show)
+    with Progress(spec.train_episodes * len(names), quiet=options["quiet"]) as progress:
+        states = learned_on(worlds, crew, names, spec.train_episodes, on_progress=progress.show)
+    return replace(crew, states=states | dict(crew.states))
 
 
 def _command() -> str:

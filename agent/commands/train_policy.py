@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.commands.base import Command, common_options, option
+from agent.commands.base import Command, common_options, diagnoser_in, option
 from agent.commands.files import check_file
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @option("--detector", metavar="NAME", help="When something is wrong; else the default detector.")
 @option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs it learns from.")
 @option("--diagnoser", metavar="NAME", help="Where it is; else the default diagnoser.")
+@diagnoser_in()
 @option("--out", required=True, metavar="FILE", help="Where the taught policy goes (JSON), for --policy-in.")
 @option("--force", is_flag=True, show_default=False, help="Replace the file of --out.")
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
@@ -38,18 +39,21 @@ def policy(**options: Any) -> int:
     Decisions are those of runs in which the playbook acts, and at times something else. Ctrl-C ends the lessons; the
     policy is taught from what there is.
     """
-    from agent.commands.setup import Mistakes
+    from agent.commands.setup import Mistakes, learned_diagnoser
 
     mistakes = Mistakes()
     scenarios = _scenarios(options, mistakes)
     detector, diagnoser = _parts(options, mistakes)
+    state = None
+    with mistakes.collect():
+        state = learned_diagnoser(options["diagnoser_in"], [diagnoser]).get(diagnoser)
     check_file("--out", options["out"], options["force"], mistakes)
     mistakes.report()
 
     from agent.evaluation.teaching import teach
     from simcore.telemetry.files import write_json
 
-    lessons, interrupted = _lessons(scenarios, detector, diagnoser, options)
+    lessons, interrupted = _lessons(scenarios, detector, (diagnoser, state), options)
     taught, report = teach(lessons, seed=options["seed"], scenarios=[scenario.digest for scenario in scenarios])
     write_json(Path(options["out"]), {"policies": {taught.name: taught.state()}})
     if options["as_json"]:
@@ -98,7 +102,7 @@ def _parts(options: dict[str, Any], mistakes: Any) -> tuple[str, str]:
 
 
 def _lessons(
-    scenarios: "list[Scenario]", detector: str, diagnoser: str, options: dict[str, Any]
+    scenarios: "list[Scenario]", detector: str, diagnoser: tuple[str, dict[str, Any] | None], options: dict[str, Any]
 ) -> "tuple[Lessons, bool]":
     """Return the lessons of all scenarios, and whether Ctrl-C ended them."""
     from agent.commands.progress import Compiling, Progress
@@ -127,7 +131,7 @@ def _lessons(
 
                     parts.append(
                         collect(
-                            batch, ready, make_diagnoser(diagnoser), futures=options["futures"],
+                            batch, ready, make_diagnoser(*diagnoser), futures=options["futures"],
                             horizon=options["horizon"], on_step=tell,
                         )
                     )  # fmt: skip

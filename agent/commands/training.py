@@ -40,7 +40,8 @@ def with_trainings(
         Policy -> states by the type of fault that was left out, to be filled for those that are trained; None: no.
     """
     from agent.commands.progress import Compiling, Progress
-    from agent.evaluation.contest import learns, train
+    from agent.evaluation.contest import train
+    from agent.evaluation.taught import learns
     from agent.evaluation.training import trained_detector
     from agent.evaluation.unseen import train_unseen, unseen_types
 

@@ -1,6 +1,6 @@
 """Compares policies on the same runs: paired differences, one primary measure, Holm's correction for the others."""
 
-__all__ = ["PRIMARY", "PRIMARY_MEASURE", "SECONDARY", "Comparison", "Measure", "compare"]
+__all__ = ["PER_DECISION", "PRIMARY", "PRIMARY_MEASURE", "SECONDARY", "Comparison", "Measure", "compare"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,8 @@ class Measure:
     better: int  #: 1 if more is better, -1 if less is
     about: str
     of: Callable[["Comparison", str], Floats]  #: (training, run) of a policy
-    share: bool = False  #: 0 or 1 in every run
+    share: bool = False  #: 0 or 1 in every run, or in every decision
+    weight: Callable[["Comparison", str], Floats] | None = None  #: (training, run) how many each number is the mean of
 
 
 class Comparison:
@@ -159,6 +160,23 @@ SECONDARY: tuple[Measure, ...] = (
     Measure("action_cost", -1, "in units of J, all runs", _as_is("action_cost")),
 )  # fmt: skip
 
+
+def _harmful(runs: Comparison, policy: str) -> Floats:
+    many = _as_is("judged_disruptive")(runs, policy)
+    share: Floats = np.full(many.shape, np.nan)
+    return np.divide(runs.column(policy, "harmful_decisions"), many, out=share, where=many > 0)
+
+
+#: What is reported if decisions were judged on forks (``agent.evaluation.regret``); tested with the secondary ones.
+PER_DECISION: tuple[Measure, ...] = (
+    Measure("regret", -1, "J of the best action less that of the one taken, a decision, unknown futures",
+            _as_is("regret"), weight=_as_is("judged_decisions")),
+    Measure("regret_clairvoyant", -1, "likewise in the run's own future, which nobody knows",
+            _as_is("regret_clairvoyant"), weight=_as_is("judged_decisions")),
+    Measure("harmful_decisions", -1, "share of the disruptive decisions that cost J more than the margin",
+            _harmful, share=True, weight=_as_is("judged_disruptive")),
+)  # fmt: skip
+
 _SCHEMA = {
     "policy": pl.String(),
     "measure": pl.String(),
@@ -219,7 +237,8 @@ def _row(runs: Comparison, policy: str, reference: str, measure: Measure) -> dic
     found |= {"value": value.value, "low": value.low, "high": value.high}
     gap, p = Interval(np.nan, np.nan, np.nan), float("nan")
     if policy != reference:
-        gap, p = runs.resampler.tested(mine, measure.of(runs, reference))
+        weights = _weights(runs, policy, measure), _weights(runs, reference, measure)
+        gap, p = runs.resampler.tested(mine, measure.of(runs, reference), weights)
     return found | {"difference": gap.value, "difference_low": gap.low, "difference_high": gap.high, "p": p}
 
 
@@ -230,13 +249,18 @@ def _value(runs: Comparison, policy: str, measure: Measure) -> Interval:
     """
     if measure.name == "false_actions":
         return rate(*(float(of.mean(0).sum()) for of in (runs.column(policy, measure.name), runs.clear_hours(policy))))
-    values = measure.of(runs, policy)
-    found = runs.resampler.mean(values)
+    values, weights = measure.of(runs, policy), _weights(runs, policy, measure)
+    found = runs.resampler.mean(values, weights)
     if not measure.share or np.isnan(found.value):
         return found
-    number = int((~np.isnan(values)).any(0).sum())
+    known = ~np.isnan(values)
+    number = float(known.any(0).sum() if weights is None else weights[known].sum() / values.shape[0])
     exact = fraction(found.value * number, number)
     return Interval(found.value, float(np.fmin(found.low, exact.low)), float(np.fmax(found.high, exact.high)))
+
+
+def _weights(runs: Comparison, policy: str, measure: Measure) -> Floats | None:
+    return None if measure.weight is None else measure.weight(runs, policy)
 
 
 def _verdict(row: dict[str, Any], primary: bool, better: int, reference: str) -> str | None:

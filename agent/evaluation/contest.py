@@ -1,6 +1,6 @@
 """Plays several agents, frozen, on the same runs: the noop twin first, then everybody, then the trigger once more."""
 
-__all__ = ["Contestant", "Plan", "contestants", "frozen", "hold", "learns", "needs_state", "train"]
+__all__ = ["Contestant", "Plan", "contestants", "hold", "train"]
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -9,15 +9,16 @@ from typing import Any
 
 import polars as pl
 
-from agent.api import AgentTrace, Detector, Policy
+from agent.api import AgentTrace, Detector
+from agent.evaluation.counterfactual import MARGIN
 from agent.evaluation.durability import durable
 from agent.evaluation.played import Labels
+from agent.evaluation.regret import Judge
 from agent.evaluation.scoring import score
 from agent.evaluation.study import OnProgress, Outcome, Study, evaluate, noop_twins, pack, state_id, uninterrupted
+from agent.evaluation.taught import frozen
 from agent.loop import Agent
 from agent.play import play
-from agent.policies.base import FixedPolicy
-from agent.registry import make_diagnoser, make_policy
 from simcore.env import Episodes
 from simcore.telemetry.writers import ResultsWriter
 
@@ -44,16 +45,6 @@ class Contestant:
     diagnoser: str
     training: int | None = None
     state: dict[str, Any] | None = None  #: of the policy, as it was frozen
-
-
-def learns(name: str) -> bool:
-    """Return whether a registered policy changes by playing."""
-    return not isinstance(make_policy(name), FixedPolicy) and not needs_state(name)
-
-
-def needs_state(name: str) -> bool:
-    """Return whether a registered policy is of no use without a state, which playing does not give it."""
-    return bool(getattr(make_policy(name), "from_forks", False))
 
 
 def train(
@@ -109,19 +100,10 @@ def contestants(study: Study, detector: Detector, states: dict[str, list[dict[st
         given: Sequence[dict[str, Any] | None] = states.get(name) or (None,)
         for number, state in enumerate(given):
             policy = frozen(name, state)
-            agent = Agent(detector, make_diagnoser(study.diagnoser), policy)
+            agent = Agent(detector, study.new_diagnoser(), policy)
             training = None if state is None else number
             found.append(Contestant(name, agent, study.detector, study.diagnoser, training, policy.state()))
     return found
-
-
-def frozen(name: str, state: dict[str, Any] | None) -> Policy:
-    """Return a registered policy that neither explores nor learns, with what it learned if that is given."""
-    policy = make_policy(name)
-    if state is not None:
-        policy.load(state)
-    policy.freeze()
-    return policy
 
 
 def hold(
@@ -129,6 +111,8 @@ def hold(
     players: Sequence[Contestant],
     *,
     replays: bool = True,
+    judged: int = 0,
+    margin: float = MARGIN,
     engine: str = "batch",
     threads: int | None = None,
     writer: ResultsWriter | None = None,
@@ -145,6 +129,9 @@ def hold(
         Frozen agents; nobody learns here.
     replays
         Whether to find out which recoveries are durable.
+    judged, margin
+        In how many runs every decision is held against the best action (``agent.evaluation.regret``), the first ones;
+        and what is harm there.
     engine, threads
         How to run it; without influence on the results.
     writer
@@ -161,8 +148,11 @@ def hold(
             tables = []
             for player in players:
                 episodes = Episodes(study.scenario, runs, engine=engine, threads=threads)
-                trace = play(episodes, player.agent)
+                judge = Judge(episodes, max(0, judged - first), margin=margin)
+                trace = play(episodes, player.agent, on_decided=judge.listen)
                 labels = _labels(player, number) | twins
+                if judged:
+                    labels |= judge.labels()
                 if replays:
                     labels["durable"] = durable(episodes, at_risk, threads=threads)
                 wanted = None if writer is not None and writer.kind == "folder" else ("episodes",)

@@ -5,6 +5,7 @@ __all__ = ["MARGIN", "Case", "Question", "Regret", "Truth", "examine", "fair_reg
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,10 @@ import polars as pl
 from agent.api import ConsultsRollouts, Detector, Policy
 from agent.evaluation.ablation import Departure, Sustaining, Trigger, chains, sustaining_causes, triggers
 from agent.evaluation.study import Study
+from agent.evaluation.taught import frozen, needs_state
 from agent.loop import Agent
 from agent.play import begin
-from agent.registry import POLICIES, make_diagnoser, make_policy
+from agent.registry import POLICIES, make_policy
 from agent.rollouts import HORIZON, Nothing, Outcomes, Release, Then, all_cases, roll_out
 from simcore.env import Episodes
 from simcore.errors import InputError, suggest
@@ -42,6 +44,7 @@ class Question:
     futures: int = 8  #: re-keyed ones, besides the run's own
     then: str = "release"  #: release, noop, agent, or the name of a policy
     margin: float = MARGIN  #: of harm, in units of J
+    then_state: dict[str, Any] | None = None  #: what the policy that follows has learned
     causes: bool = False  #: also what triggered the incident, what keeps it up, and how it spread
 
     def check(self, study: Study | None) -> None:
@@ -80,6 +83,8 @@ class Question:
             wrong.append(f"--then {self.then} goes on with the agent, and there is none")
         elif after in POLICIES and isinstance(make_policy(after), ConsultsRollouts):
             wrong.append(f"--then {self.then}: {after} looks ahead itself, it cannot be what follows")
+        elif self.then in POLICIES and self.then_state is None and needs_state(self.then):
+            wrong.append(f"--then {self.then}: it learns from forks; train it (mendsim train policy), give --policy-in")
         return wrong
 
 
@@ -247,7 +252,7 @@ def examine(
         episodes = Episodes(study.scenario, runs, engine=engine, threads=threads)
         agent = None
         if policy is not None and detector is not None:
-            agent = Agent(detector, make_diagnoser(study.diagnoser), policy)
+            agent = Agent(detector, study.new_diagnoser(), policy)
         cases: dict[int, Case] = {}
         for case, position in _of_round(episodes, agent, question, study.shadow, tell):
             cases[position] = case
@@ -292,7 +297,9 @@ def _following(question: Question, agent: Agent | None) -> Then:
         return Nothing()
     if question.then == "release" or agent is None:
         return Release()
-    return agent if question.then == "agent" else agent.fork(np.arange(agent.n_runs), make_policy(question.then))
+    if question.then == "agent":
+        return agent
+    return agent.fork(np.arange(agent.n_runs), frozen(question.then, question.then_state))
 
 
 def _tried(

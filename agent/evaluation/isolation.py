@@ -16,7 +16,7 @@ from agent.evaluation.contest import Contestant, contestants
 from agent.evaluation.oracles import OracleDetector, OracleDiagnoser
 from agent.evaluation.study import Study
 from agent.loop import Agent
-from agent.registry import make_diagnoser, make_policy
+from agent.registry import make_policy
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,7 +50,7 @@ def variants(study: Study, detector: Detector, states: dict[str, list[dict[str, 
             if "decision" in known and "diagnosis" in known:
                 continue
             for player in contestants(study, detector, states)[: 1 if "decision" in known else None]:
-                diagnoser = make_diagnoser(study.diagnoser)
+                diagnoser = study.new_diagnoser()
                 agent = Agent(
                     OracleDetector(detector) if "detection" in known else detector,
                     OracleDiagnoser(diagnoser) if "diagnosis" in known else diagnoser,

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +77,7 @@ def consult(
     *,
     engine: str = "batch",
     threads: int | None = None,
-    states: dict[str, dict[str, object]] | None = None,
+    states: dict[str, dict[str, Any]] | None = None,
     on_progress: Callable[[float], None] | None = None,
     truth: str = "injected",
 ) -> PanelOutcome:
@@ -100,10 +100,7 @@ def consult(
     truth
         What AC@1 is held against, one of ``agent.evaluation.truth.TRUTHS``.
     """
-    members = {name: make_diagnoser(name) for name in names}
-    for name, state in (states or {}).items():
-        if name in members:
-            members[name].load(state)  # type: ignore[attr-defined]
+    members = {name: make_diagnoser(name, (states or {}).get(name)) for name in names}
     panel = Panel(members)
     detector = trained_detector(study.detector, study.scenario, seed=study.detector_seed, threads=threads)
     found, outcome = [], PanelOutcome(pl.DataFrame())

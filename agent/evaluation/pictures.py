@@ -24,8 +24,8 @@ _LINES = ("-", "--", ":")
 _FILLS = ("#BBBBBB", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
 
 
-def canvas(rows: int, columns: int, *, size: tuple[float, float]) -> Any:
-    """Return a figure and its (rows, columns) axes, drawn without a screen."""
+def canvas(rows: int, columns: int, *, size: tuple[float, float], heights: Sequence[float] | None = None) -> Any:
+    """Return a figure and its (rows, columns) axes, drawn without a screen; ``heights`` (row,) are relative."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -41,7 +41,7 @@ def canvas(rows: int, columns: int, *, size: tuple[float, float]) -> Any:
         "font.size": 9,
     }
     with matplotlib.rc_context(style):
-        return pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+        return pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", height_ratios=heights)
 
 
 def save(figure: Any, path: str) -> None:
@@ -52,12 +52,13 @@ def save(figure: Any, path: str) -> None:
     ResultsError
         If the file cannot be written.
     """
-    from matplotlib import pyplot
+    from matplotlib import pyplot, rc_context
 
     try:
         # nothing in the file but the picture: equal pictures are equal bytes
         plain = {"Date": None} if path.lower().endswith(".svg") else {"Software": None}
-        figure.savefig(path, dpi=130, metadata=plain)
+        with rc_context({"svg.hashsalt": "mendsim"}):
+            figure.savefig(path, dpi=130, metadata=plain)
     except OSError as error:
         raise ResultsError(f"cannot write {path}: {error.strerror}") from error
     finally:

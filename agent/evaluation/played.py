@@ -1,6 +1,6 @@
 """A finished round as the tables see it: its runs, their faults, and their incidents."""
 
-__all__ = ["Labels", "Played", "less"]
+__all__ = ["OF_RUNS", "Labels", "Played", "less"]
 
 from collections.abc import Sequence
 from typing import Any, TypedDict
@@ -29,6 +29,19 @@ class Labels(TypedDict, total=False):
     noop_incident: Sequence[bool | None]  #: (run,) whether the twin without actions opened an incident
     noop_j: Sequence[float | None]  #: (run,) J of that twin
     durable: Sequence[bool | None]  #: (run,) see ``agent.evaluation.durability``
+    # (run,) see ``agent.evaluation.regret``
+    judged_decisions: Sequence[int | None]
+    judged_disruptive: Sequence[int | None]
+    harmful_decisions: Sequence[int | None]
+    regret: Sequence[float | None]
+    regret_clairvoyant: Sequence[float | None]
+
+
+#: The labels that hold a value for every run.
+OF_RUNS: tuple[str, ...] = (
+    "noop_incident", "noop_j", "durable", "judged_decisions", "judged_disruptive", "harmful_decisions", "regret",
+    "regret_clairvoyant",
+)  # fmt: skip
 
 
 class Played:

@@ -2,12 +2,13 @@
 
 __all__ = ["by_fault", "controls", "report"]
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from agent.evaluation.compare import PRIMARY, PRIMARY_MEASURE, SECONDARY, Comparison, compare
+from agent.evaluation.compare import PER_DECISION, PRIMARY, PRIMARY_MEASURE, SECONDARY, Comparison, compare
 from agent.evaluation.render import cell, cell_between, grid
 from agent.evaluation.statistics import fraction, rate
 
@@ -69,7 +70,13 @@ def _mean(values: Any) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 
-def report(runs: Comparison, compared: pl.DataFrame, faults: pl.DataFrame, checked: list[dict[str, Any]]) -> str:
+def report(
+    runs: Comparison,
+    compared: pl.DataFrame,
+    faults: pl.DataFrame,
+    checked: list[dict[str, Any]],
+    closed: Sequence[dict[str, Any]] = (),
+) -> str:
     """Return the whole comparison as text.
 
     Parameters
@@ -77,15 +84,17 @@ def report(runs: Comparison, compared: pl.DataFrame, faults: pl.DataFrame, check
     runs
         The runs, lined up.
     compared
-        What ``compare`` gave for the primary and the secondary measures.
-    faults, checked
-        What ``by_fault`` and ``controls`` gave.
+        What ``compare`` gave for the primary and the secondary measures, and those per decision if they were asked for.
+    faults, checked, closed
+        What ``by_fault``, ``controls`` and ``gaps`` gave.
     """
     against = compared["against"][0]
     return "\n\n".join(
         [
             _primary(runs, compared, against),
+            *_gaps(closed),
             *_secondary(runs, compared, against),
+            *_decisions(runs, compared),
             _faults(runs, faults, against),
             _controls(checked),
         ]
@@ -138,6 +147,37 @@ def _secondary(runs: Comparison, compared: pl.DataFrame, against: str) -> list[s
         f" {until} s; harmed: J more than {runs.margin:g} below the noop twin"
     )
     return [f"{note}\n{found[0]}", found[1]]
+
+
+def _gaps(closed: Sequence[dict[str, Any]]) -> list[str]:
+    if not closed:
+        return []
+    rows = [[row["policy"], cell(row["share"], 2), cell_between(row["low"], row["high"], 2)] for row in closed]
+    what = f"share of the gap between noop and {closed[0]['oracle']} that is closed, in error budget spent"
+    return [f"{what}\n{grid(['policy', 'closed', '95 % interval'], rows)}"]
+
+
+def _decisions(runs: Comparison, compared: pl.DataFrame) -> list[str]:
+    """Return what is known of single decisions, as text; nothing if that was not asked for."""
+    if PER_DECISION[0].name not in compared["measure"].to_list():
+        return []
+    rows = []
+    for policy in runs.policies:
+        of = compared.filter(pl.col("policy") == policy)
+        judged, disruptive = (runs.column(policy, name) for name in ("judged_decisions", "judged_disruptive"))
+        row = [policy, f"{np.nansum(judged):.0f}"]
+        for measure in PER_DECISION:
+            found = of.row(by_predicate=pl.col("measure") == measure.name, named=True)
+            ends = cell_between(found["low"], found["high"], 4)
+            row.append(f"{cell(found['value'], 4)} {ends}{_MARKS[found['verdict']]}")
+        rows.append([*row[:-1], f"{np.nansum(disruptive):.0f}", row[-1]])
+    heads = ["policy", "decisions", "regret", "clairvoyant", "disruptive", "harmful"]
+    number = int((~np.isnan(runs.column(runs.policies[0], "judged_decisions"))).any(0).sum())
+    what = (
+        f"decisions of {number} runs held against the best action on forks: J lost a decision in futures that nobody"
+        f" knows, in the\nrun's own, and the share of disruptive decisions that cost more than {runs.margin:g} of J"
+    )
+    return [f"{what}\n{grid(heads, rows)}"]
 
 
 def _median(runs: Comparison, policy: str) -> str:

@@ -10,7 +10,7 @@ import polars as pl
 
 from agent.api import AgentTrace
 from agent.evaluation import listings
-from agent.evaluation.played import Labels, Played, less
+from agent.evaluation.played import OF_RUNS, Labels, Played, less
 from agent.evaluation.summary import summarise
 from simcore.env import Episodes
 from simcore.env.slo import Incident, recovery_steps
@@ -72,11 +72,7 @@ def accuracy_at(k: int, ranked: Sequence[int], truth: Collection[int]) -> float:
 def _episodes(played: Played) -> pl.DataFrame:
     episodes, labels = played.episodes, played.labels
     scenario, n_runs = episodes.scenario, episodes.n_runs
-    per_run: dict[str, Sequence[Any] | None] = {
-        "noop_incident": labels.get("noop_incident"),
-        "noop_j": labels.get("noop_j"),
-        "durable": labels.get("durable"),
-    }
+    per_run: dict[str, Any] = {name: labels.get(name) for name in OF_RUNS}
     for name, values in per_run.items():
         if values is not None and len(values) != n_runs:
             raise ValueError(f"{name} must hold one value for each of {n_runs} runs, got {len(values)}")

@@ -1,8 +1,8 @@
 """The statistics of a comparison: survival with censoring, paired resampling, exact intervals of counts."""
 
 __all__ = [
-    "BOOTSTRAPS", "LEVEL", "Interval", "Resampler", "Survival", "fraction", "holm", "kaplan_meier", "quantile_of",
-    "rate", "restricted_mean",
+    "BOOTSTRAPS", "LEVEL", "Interval", "Resampler", "Survival", "fraction", "holm", "kaplan_meier", "percentile",
+    "quantile_of", "rate", "restricted_mean",
 ]  # fmt: skip
 
 from collections.abc import Sequence
@@ -194,12 +194,17 @@ class Resampler:
             found[first : first + count] = np.bincount(flat.ravel(), minlength=count * n).reshape(count, n)
         return found
 
-    def means(self, values: Floats, *, role: int = 0) -> Floats:
-        """Return (resample,) means of values; two with different roles have their trainings drawn independently."""
+    def means(self, values: Floats, weights: Floats | None = None, *, role: int = 0) -> Floats:
+        """Return (resample,) means of values; two with different roles have their trainings drawn independently.
+
+        With weights (training, run) they are weighted: a mean over what runs have several of, such as decisions, of
+        which those of a run are drawn together.
+        """
         if values.ndim != 2 or values.shape[1] != self.n_runs:
             raise ValueError(f"values must be (training, {self.n_runs}), got shape {values.shape}")
         counted = ~np.isnan(values)
-        filled, counts = np.where(counted, values, 0.0).T, counted.T.astype(np.float64)
+        counts = np.where(counted, 1.0 if weights is None else weights, 0.0).T
+        filled = np.where(counted, values, 0.0).T * counts
         trainings = self._drawn(values.shape[0], 1 + role)
         found = np.empty(self.resamples)
         for first in range(0, self.resamples, _CHUNK):
@@ -209,32 +214,34 @@ class Resampler:
                 found[rows] = (shares * (runs @ filled)).sum(1) / (shares * (runs @ counts)).sum(1)
         return found
 
-    def mean(self, values: Floats) -> Interval:
-        """Return the mean with its percentile interval (Efron and Tibshirani 1993, ch. 13).
+    def mean(self, values: Floats, weights: Floats | None = None) -> Interval:
+        """Return the mean with its percentile interval, weighted as in ``means``.
 
         The interval of fewer than two runs is nan.
         """
         counted = ~np.isnan(values)
         if not counted.any():
             return Interval(np.nan, np.nan, np.nan)
-        value = float(values[counted].mean())
+        value = float(np.average(values[counted], weights=None if weights is None else weights[counted]))
         if counted.any(0).sum() < 2:
             return Interval(value, np.nan, np.nan)
-        return _percentile(value, self.means(values))
+        return percentile(value, self.means(values, weights))
 
-    def tested(self, values: Floats, against: Floats) -> tuple[Interval, float]:
-        """Return the mean difference of two sets of values, with its interval and p-value.
+    def tested(
+        self, values: Floats, against: Floats, weights: tuple[Floats | None, Floats | None] = (None, None)
+    ) -> tuple[Interval, float]:
+        """Return the mean difference of two sets of values, with its interval and p-value; both may be weighted.
 
         The p-value of "there is no difference" is twice the share of resamples beyond 0, at least 1 of them: the level
         at which the percentile interval just reaches 0. nan where there is no interval; 1 without any difference.
         """
-        mine, other = self.mean(values), self.mean(against)
+        mine, other = self.mean(values, weights[0]), self.mean(against, weights[1])
         if np.isnan(mine.low) or np.isnan(other.low):
             return Interval(mine.value - other.value, np.nan, np.nan), np.nan
-        drawn = self.means(values) - self.means(against, role=1)
+        drawn = self.means(values, weights[0]) - self.means(against, weights[1], role=1)
         drawn = drawn[~np.isnan(drawn)]
         beyond = min(np.count_nonzero(drawn <= 0.0), np.count_nonzero(drawn >= 0.0))
-        return _percentile(mine.value - other.value, drawn), min(1.0, 2.0 * (beyond + 1) / (drawn.size + 1))
+        return percentile(mine.value - other.value, drawn), min(1.0, 2.0 * (beyond + 1) / (drawn.size + 1))
 
     def survival(self, time_s: Floats, happened: Bools, counts: Bools) -> Survival:
         """Return Kaplan and Meier's curve of times (training, run); with several trainings the band is resampled.
@@ -265,7 +272,8 @@ class Resampler:
         return Survival(pooled.times, pooled.share, low, high)
 
 
-def _percentile(value: float, drawn: Floats) -> Interval:
+def percentile(value: float, drawn: Floats) -> Interval:
+    """Return an estimate with the percentile interval of its resamples (Efron and Tibshirani 1993, ch. 13)."""
     tail = 0.5 * (1.0 - LEVEL)
     low, high = np.nanquantile(drawn, [tail, 1.0 - tail])
     return Interval(value, float(low), float(high))

@@ -23,7 +23,7 @@ from typing import Any
 
 import polars as pl
 
-from agent.api import AgentTrace, Detector, Policy
+from agent.api import AgentTrace, Detector, Diagnoser, Policy
 from agent.evaluation.scoring import Labels, score
 from agent.evaluation.training import trained_detector
 from agent.loop import Agent
@@ -55,6 +55,7 @@ class Study:
     detector: str = ""
     detector_seed: int = 0  #: of the fault-free runs that the detector learns from
     diagnoser: str = ""
+    diagnoser_state: dict[str, Any] | None = None  #: what it learned; None: what comes with it
     policies: tuple[str, ...] = ()  #: compared on the same runs; none: no agent at all
     shadow: bool = False  #: the agent thinks, and its actions are not applied
     frozen: bool = False  #: policies neither explore nor learn
@@ -96,6 +97,16 @@ class Study:
         if study.scenario.digest != metadata.get("scenario_hash"):
             raise ResultsError("the scenario in the metadata is not the one that was simulated: its hash differs")
         return study
+
+    def new_diagnoser(self) -> Diagnoser:
+        """Return a diagnoser with what it learned.
+
+        Raises
+        ------
+        InputError
+            If there is none of the name, or the state is not its own.
+        """
+        return make_diagnoser(self.diagnoser, self.diagnoser_state)
 
     def runs(self, first: int, count: int) -> list[Run]:
         """Return runs ``first`` to ``first + count - 1``."""
@@ -235,7 +246,7 @@ def play_round(
         if on_step is not None:
             on_step(episodes)
         return episodes, None
-    agent = Agent(detector, make_diagnoser(study.diagnoser), policy)
+    agent = Agent(detector, study.new_diagnoser(), policy)
     return episodes, play(episodes, agent, shadow=study.shadow, on_step=on_step)
 
 

@@ -1,6 +1,6 @@
 """One episode as a readable timeline, and the incident report at its end. Both engines give the same text."""
 
-__all__ = ["Seen", "clock", "describe", "render"]
+__all__ = ["TRUTH", "Line", "Seen", "clock", "describe", "lines_of", "render"]
 
 from typing import Any
 
@@ -19,7 +19,8 @@ Floats = npt.NDArray[np.float64]
 #: A line of the timeline: time in steps, order within an instant, mark, text.
 Line = tuple[float, int, str, str]
 
-_TRUTH = "~"  # what the agent cannot see
+#: Mark of what the agent cannot see.
+TRUTH = "~"
 _LOOK_S = 300.0
 _LAST = 1000  # order of what comes after everything else of its instant
 _NOISE = {Param.DEPLOY: "deploy", Param.CONFIG: "change of configuration", Param.SURGE: "short burst of traffic"}
@@ -56,16 +57,32 @@ def render(episodes: Episodes, trace: AgentTrace | None, seen: Seen, labels: Lab
     labels
         As for ``scoring.score``.
     """
+    step_s = episodes.scenario.timing.step_s
+    shown = [f"{clock(k * step_s):>6}  {mark} {text}" for k, _, mark, text in lines_of(episodes, trace, seen)]
+    tables = score(episodes, trace, labels, tables=("episodes", "actions"))
+    report = _report(episodes, tables["episodes"].row(0, named=True), tables["actions"].to_dicts())
+    return "\n".join([*_head(episodes, labels), "", *shown, "", *report])
+
+
+def lines_of(episodes: Episodes, trace: AgentTrace | None, seen: Seen) -> list[Line]:
+    """Return the timeline in order, as far as the episode has come.
+
+    Parameters
+    ----------
+    episodes
+        One run.
+    trace
+        What the agent did up to here; None without one.
+    seen
+        What it saw.
+    """
     lines = [*_faults(episodes), *_noise(episodes), *_slo(episodes)]
     if trace is not None:
         lines += [*_looks(episodes, seen), *_alarms(episodes, trace, seen)]
         lines += [*_suspects(episodes, trace), *_decisions(episodes, trace, seen)]
     lines += _effects(episodes)
-    step_s = episodes.scenario.timing.step_s
-    shown = [f"{clock(k * step_s):>6}  {mark} {text}" for k, _, mark, text in sorted(dict.fromkeys(lines), key=_order)]
-    tables = score(episodes, trace, labels, tables=("episodes", "actions"))
-    report = _report(episodes, tables["episodes"].row(0, named=True), tables["actions"].to_dicts())
-    return "\n".join([*_head(episodes, labels), "", *shown, "", *report])
+    until = episodes.step if not episodes.finished else np.inf
+    return sorted((line for line in dict.fromkeys(lines) if line[0] <= until), key=_order)
 
 
 def _order(line: Line) -> tuple[float, int]:
@@ -82,7 +99,7 @@ def _head(episodes: Episodes, labels: Labels) -> list[str]:
         f"seed {run.seed}, {run.split} run {run.run}",
         agent,
         f"promised: p95 <= {_ms(scenario.slo.p95_s)}, at most {scenario.slo.bad_frac:.0%} of a step's requests bad",
-        f"marked {_TRUTH}: what the agent cannot see",
+        f"marked {TRUTH}: what the agent cannot see",
     ]
 
 
@@ -91,10 +108,10 @@ def _faults(episodes: Episodes) -> list[Line]:
     step_s = episodes.scenario.timing.step_s
     for fault in episodes.runs[0].faults:
         text = f"fault begins: {describe(fault, episodes)}"
-        lines.append((fault.onset_s / step_s, 0, _TRUTH, text))
+        lines.append((fault.onset_s / step_s, 0, TRUTH, text))
         end = fault.onset_s + fault.duration_s
         if fault.duration_s > 0 and end < episodes.n_steps * step_s:
-            lines.append((end / step_s, 0, _TRUTH, f"fault's time is over: {label(fault, episodes.scenario)}"))
+            lines.append((end / step_s, 0, TRUTH, f"fault's time is over: {label(fault, episodes.scenario)}"))
     return lines
 
 
@@ -108,14 +125,14 @@ def _noise(episodes: Episodes) -> list[Line]:
             continue
         place = names[what.service] if what.service >= 0 else "the border"
         text = f"{_NOISE[what.param]} at {place} (harmless)"
-        lines.append((change.time_s / episodes.scenario.timing.step_s, 0, _TRUTH, text))
+        lines.append((change.time_s / episodes.scenario.timing.step_s, 0, TRUTH, text))
     return lines
 
 
 def _looks(episodes: Episodes, seen: Seen) -> list[Line]:
     """Return what was observed every few minutes, so that quiet times show too."""
     every = max(1, round(_LOOK_S / episodes.scenario.timing.step_s))
-    return [(k, 2, " ", f"observed: {_observed(seen, k)}") for k in range(every, episodes.n_steps, every)]
+    return [(k, 2, " ", f"observed: {_observed(seen, k)}") for k in range(every, episodes.step, every)]
 
 
 def describe(fault: Fault, episodes: Episodes) -> str:
@@ -130,11 +147,11 @@ def describe(fault: Fault, episodes: Episodes) -> str:
 def _slo(episodes: Episodes) -> list[Line]:
     lines: list[Line] = []
     open_ = np.concatenate([[False], episodes.incident_open[0]])
-    for k in range(episodes.n_steps):
+    for k in range(episodes.step):
         if open_[k + 1] and not open_[k]:
-            lines.append((k + 1, 1, _TRUTH, f"incident opens: {_users(episodes, k)}"))
+            lines.append((k + 1, 1, TRUTH, f"incident opens: {_users(episodes, k)}"))
         elif open_[k] and not open_[k + 1]:
-            lines.append((k + 1, 1, _TRUTH, f"incident closes: {_users(episodes, k)}"))
+            lines.append((k + 1, 1, TRUTH, f"incident closes: {_users(episodes, k)}"))
     return lines
 
 
@@ -148,7 +165,7 @@ def _alarms(episodes: Episodes, trace: AgentTrace, seen: Seen) -> list[Line]:
     lines: list[Line] = []
     names = episodes.topology.services
     alarm = np.concatenate([[False], trace.alarm[0]])
-    for k in range(episodes.n_steps):
+    for k in range(episodes.step):
         if alarm[k + 1] and not alarm[k]:
             scores = trace.score[0, k]
             order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[:3]
@@ -175,7 +192,7 @@ def _suspects(episodes: Episodes, trace: AgentTrace) -> list[Line]:
     lines: list[Line] = []
     names = episodes.topology.services
     before = -2
-    for k in range(episodes.n_steps):
+    for k in range(episodes.step):
         known = trace.ranked[0, k, 0] >= 0
         suspect = int(trace.suspect[0, k]) if known else -2
         if known and suspect != before:
@@ -213,7 +230,7 @@ def _effects(episodes: Episodes) -> list[Line]:
             text = f"{name} takes effect" if record.succeeds else f"{name} fails"
             # an effect without delay follows its decision and the reasons
             order = _LAST if record.effect_s <= record.step * step_s else 0
-            lines.append((record.effect_s / step_s, order, _TRUTH, text))
+            lines.append((record.effect_s / step_s, order, TRUTH, text))
     return lines
 
 

@@ -6,7 +6,6 @@ A trained detector is kept beside the compiled kernels and found again by a hash
 __all__ = ["CALIBRATION_RUNS", "FALSE_ALARMS_PER_HOUR", "TRAINING_RUNS", "fault_free", "normal_of", "trained_detector"]
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.api import Detector
+from agent.evaluation.sources import sources_digest
 from agent.registry import make_detector
 from simcore.env import Episodes
 from simcore.env.actions import build_topology
@@ -36,9 +36,8 @@ CALIBRATION_RUNS = 40
 #: Accepted false alarms per system-hour.
 FALSE_ALARMS_PER_HOUR = 0.5
 
-_HOUSE = Path(__file__).resolve().parent.parent.parent
-#: Sources that a trained detector depends on, besides this one.
-_SOURCES = ("simcore", "agent/detectors")
+#: Sources that a trained detector depends on.
+_SOURCES = ("simcore", "agent/detectors", "agent/evaluation/training.py")
 
 
 def fault_free(
@@ -114,7 +113,7 @@ def trained_detector(name: str, scenario: Scenario, *, seed: int, threads: int |
 def _kept(name: str, scenario: Scenario, seed: int) -> Path:
     libraries = [f"{package} {version(package)}" for package in ("numpy", "scikit-learn")]
     what = [
-        _sources_digest(),
+        sources_digest(*_SOURCES),
         name,
         scenario.digest,
         str(seed),
@@ -123,15 +122,6 @@ def _kept(name: str, scenario: Scenario, seed: int) -> Path:
         *libraries,
     ]
     return cache_root() / "detectors" / f"{hashlib.sha256('|'.join(what).encode()).hexdigest()[:24]}.json"
-
-
-@functools.cache
-def _sources_digest() -> str:
-    digest = hashlib.sha256()
-    found = [path for folder in _SOURCES for path in sorted((_HOUSE / folder).rglob("*.py"))]
-    for source in [Path(__file__).resolve(), *found]:
-        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def _keep(path: Path, state: dict[str, Any]) -> None:

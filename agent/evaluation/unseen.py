@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.api import Choices, Decision, Detector, Policy, Signature, Situation
-from agent.evaluation.contest import Contestant, Plan, frozen, train
+from agent.evaluation.contest import Contestant, Plan, train
 from agent.evaluation.study import OnProgress, Study
+from agent.evaluation.taught import frozen
 from agent.loop import Agent
-from agent.registry import make_diagnoser
 from simcore.env import Episodes
 from simcore.model.scenario import Scenario
 from simcore.observation import ActionTable, Topology
@@ -145,7 +145,7 @@ def unseen_contestants(
             f"{name}, unseen",
             Agent(
                 detector,
-                make_diagnoser(study.diagnoser),
+                study.new_diagnoser(),
                 Unseen({type_: frozen(name, state) for type_, state in of.items()}),
             ),
             study.detector,

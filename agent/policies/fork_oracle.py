@@ -6,7 +6,7 @@ one decision ahead. The fair one knows the state of the run and no future: it av
 spends by sequential halving (Karnin, Koren and Somekh 2013): few on all actions, more on those that look good.
 """
 
-__all__ = ["SPACING", "STAGES", "ClairvoyantOracle", "FairOracle"]
+__all__ = ["SPACING", "STAGES", "ClairvoyantOracle", "FairOracle", "fair_values"]
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -108,16 +108,35 @@ class FairOracle(_Oracle):
         self.stages = tuple(stages)
 
     def _values(self, rollouts: Rollouts, runs: Ints, allowed: Bools) -> Floats:
-        total = np.zeros(allowed.shape)
-        left, mean, first = allowed.copy(), np.where(allowed, 0.0, -np.inf), 0
-        for futures, share in self.stages:
-            keep = np.ceil(allowed.sum(axis=1) * share).astype(np.int64)
-            rank = np.empty_like(allowed, dtype=np.int64)
-            np.put_along_axis(rank, np.argsort(-mean, axis=1, kind="stable"), np.arange(allowed.shape[1])[None], axis=1)
-            left &= rank < keep[:, None]
-            left[:, 0] = True
-            values = rollouts.values(runs, left, range(first, first + futures))
-            first += futures
-            total = np.where(left, total + values.sum(axis=2), total)
-            mean = np.where(left, total / first, -np.inf)
-        return mean
+        return fair_values(rollouts, runs, allowed, self.stages)
+
+
+def fair_values(rollouts: Rollouts, runs: Ints, allowed: Bools, stages: Sequence[tuple[int, float]] = STAGES) -> Floats:
+    """Return (row, action) the mean value of every action in re-keyed futures, -inf for what dropped out.
+
+    The futures are numbered from 0, over the stages.
+
+    Parameters
+    ----------
+    rollouts
+        The means to look ahead.
+    runs
+        (row,) positions of the runs.
+    allowed
+        (row, action) what is tried; waiting is always.
+    stages
+        As ``FairOracle`` takes them.
+    """
+    total = np.zeros(allowed.shape)
+    left, mean, first = allowed.copy(), np.where(allowed, 0.0, -np.inf), 0
+    for futures, share in stages:
+        keep = np.ceil(allowed.sum(axis=1) * share).astype(np.int64)
+        rank = np.empty_like(allowed, dtype=np.int64)
+        np.put_along_axis(rank, np.argsort(-mean, axis=1, kind="stable"), np.arange(allowed.shape[1])[None], axis=1)
+        left &= rank < keep[:, None]
+        left[:, 0] = True
+        values = rollouts.values(runs, left, range(first, first + futures))
+        first += futures
+        total = np.where(left, total + values.sum(axis=2), total)
+        mean = np.where(left, total / first, -np.inf)
+    return mean

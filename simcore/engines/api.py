@@ -155,8 +155,8 @@ class Session(Protocol):
             If there is no such run, or not one number >= -1 per run.
         """
 
-    def events(self, run: int) -> npt.NDArray[np.void]:
-        """Return the event log of a run so far, dtype ``LOG``, burn-in included.
+    def events(self, run: int, first: int = 0) -> npt.NDArray[np.void]:
+        """Return the event log of a run so far from row ``first`` on, dtype ``LOG``, burn-in included.
 
         Raises
         ------

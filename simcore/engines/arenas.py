@@ -3,7 +3,7 @@
 __all__ = ["Arenas", "Capacity"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -117,6 +117,10 @@ class Arenas:
     def part(self, run: int, name: str) -> Array:
         """Return an array of one run."""
         return self._arrays[run][name]
+
+    def parts(self, run: int) -> Mapping[str, Array]:
+        """Return all arrays of one run, by name."""
+        return self._arrays[run]
 
     def _put(self, run: int, name: str, array: Array) -> None:
         self._arrays[run][name] = array

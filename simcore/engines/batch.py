@@ -3,7 +3,8 @@
 __all__ = ["BatchSession", "Capacity"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numba
 import numpy as np
@@ -14,6 +15,7 @@ from simcore.compiler import compile_plan
 from simcore.engines.api import EngineAction, RunInputs, check_actions, check_fork, check_inputs
 from simcore.engines.arenas import Arenas, Capacity
 from simcore.errors import CapacityError, InputError
+from simcore.eventlog import sample_key
 from simcore.kernels.batch import BATCH, advance_one
 from simcore.kernels.prepare import after_growth, enter_action, prepare_runs
 from simcore.layout import NEVER, NO_VERSION, Need
@@ -37,7 +39,9 @@ class BatchSession:
     inputs
         One per run.
     log
-        Keep the complete event log of every run.
+        Keep the event log of every run.
+    share
+        Of the requests whose rows the log holds, drawn as ``simcore.eventlog.taken`` says.
     threads
         Threads to use; None: as many as Numba takes by default. Results do not depend on it.
     capacity
@@ -57,6 +61,7 @@ class BatchSession:
         inputs: Sequence[RunInputs],
         *,
         log: bool = False,
+        share: float = 1.0,
         threads: int | None = None,
         capacity: Capacity | None = None,
     ) -> None:
@@ -67,7 +72,7 @@ class BatchSession:
         self.n_runs = len(inputs)
         self.now_s = 0.0
         self._step = 0
-        self._log = log
+        self._log, self._share = log, share
         self._threads = threads
         self._inputs = tuple(inputs)
         self._plan = compile_plan(scenario)
@@ -87,6 +92,7 @@ class BatchSession:
             lane = self._arenas.lanes[run]
             lane["admitted"], lane["phase"], lane["key"] = 1.0, given.phase, given.key
             lane["window"], lane["log_on"] = -timing.burn_in_steps, self._log
+            lane["log_key"], lane["log_share"] = sample_key(given.key), self._share
             mods, changes = self._arenas.part(run, "mods"), self._arenas.part(run, "changes")
             streams = self._arenas.part(run, "streams")
             base_peak = work.rate_rps * top
@@ -209,11 +215,15 @@ class BatchSession:
         )
         return twin
 
-    def events(self, run: int) -> npt.NDArray[np.void]:
-        """Return the event log of a run so far, dtype ``LOG``."""
+    def events(self, run: int, first: int = 0) -> npt.NDArray[np.void]:
+        """Return the event log of a run so far; see ``Session.events``."""
         if not self._log:
             raise InputError("the session was opened without log=True")
-        return self._arenas.part(run, "log")[: int(self._arenas.lanes[run]["n_log"])].copy()
+        return self._arenas.part(run, "log")[first : int(self._arenas.lanes[run]["n_log"])].copy()
+
+    def state(self, run: int) -> Mapping[str, npt.NDArray[Any]]:
+        """Return the arrays that hold a run's state, by name, as they are: to look at, not to keep."""
+        return self._arenas.parts(run)
 
     def events_run(self) -> int:
         """Return how many calendar entries all runs have executed."""

@@ -13,7 +13,13 @@ ENGINES = ("batch", "simpy")
 
 
 def open_session(
-    engine: str, scenario: Scenario, inputs: Sequence[RunInputs], *, log: bool = False, threads: int | None = None
+    engine: str,
+    scenario: Scenario,
+    inputs: Sequence[RunInputs],
+    *,
+    log: bool = False,
+    share: float = 1.0,
+    threads: int | None = None,
 ) -> Session:
     """Open a session of the named engine, at time 0, after the burn-in.
 
@@ -27,6 +33,8 @@ def open_session(
         One entry per run.
     log
         Whether to keep the event logs.
+    share
+        Of the requests whose rows the logs hold; what belongs to no request is always there.
     threads
         Threads of the batch engine, by default one per core; results do not depend on it.
 
@@ -39,10 +47,10 @@ def open_session(
     if engine == "batch":
         from simcore.engines.batch import BatchSession
 
-        return BatchSession(scenario, inputs, log=log, threads=threads)
+        return BatchSession(scenario, inputs, log=log, share=share, threads=threads)
     if engine == "simpy":
         from simcore.reference.session import ReferenceSession
 
-        return ReferenceSession(scenario, inputs, log=log)
+        return ReferenceSession(scenario, inputs, log=log, share=share)
     known = ", ".join(ENGINES)
     raise RegistryError(f"engine must be one of {known}, got {engine!r}{suggest(engine, ENGINES)}")

@@ -20,6 +20,7 @@ from simcore.errors import ActionError, InputError
 from simcore.model.inputs import Run
 from simcore.model.scenario import Scenario
 from simcore.observation import Observation
+from simcore.signals.collector import Collector
 from simcore.streams import run_key
 from simcore.windows import N_METRICS, Metric, Total
 
@@ -106,7 +107,12 @@ class Episodes:
         self.scenario, self.runs, self.engine = scenario, tuple(runs), engine
         self.topology, self.actions = build_topology(scenario), build_actions(scenario)
         self.n_runs, self.n_steps, self.step = len(runs), scenario.timing.steps, 0
-        self.session = open_session(engine, scenario, [run.inputs for run in runs], log=log, threads=threads)
+        traces, looks = scenario.observation.traces, scenario.observation.traces > 0.0 or scenario.observation.logs
+        inputs = [run.inputs for run in runs]
+        self.session = open_session(
+            engine, scenario, inputs, log=log or looks, share=1.0 if log else traces, threads=threads
+        )
+        self._collector = Collector(scenario, inputs, whole=log) if looks else None
         step_s = scenario.timing.step_s
         onsets = [min((fault.onset_s for fault in run.faults), default=-1.0) for run in runs]
         #: (run,) step in which the first fault begins, -1 without a fault
@@ -165,7 +171,7 @@ class Episodes:
             raise ActionError(f"choice must hold one action for each of {self.n_runs} runs, got shape {choice.shape}")
         runs = np.flatnonzero(choice)
         for run in runs.tolist():
-            self._check(run, int(choice[run]))
+            self.check(run, int(choice[run]))
         self._acted = True
         if shadow or not runs.size:
             return
@@ -179,7 +185,14 @@ class Episodes:
                 orders.append(order)
         self.session.apply(orders)
 
-    def _check(self, run: int, action: int) -> None:
+    def check(self, run: int, action: int) -> None:
+        """Check that an action may be taken in a run at the present edge.
+
+        Raises
+        ------
+        ActionError
+            If there is no such action, or it is not legal.
+        """
         if not 0 <= action < len(self.actions):
             raise ActionError(f"run {run}: action numbers are 0 to {len(self.actions) - 1}, got {action}")
         if not self.observation.legal[run, action]:
@@ -228,6 +241,7 @@ class Episodes:
         self.session.advance(step * self.scenario.timing.step_s)
         windows = self.session.observe()
         first = self.step
+        signals = None if self._collector is None else self._collector.collect(self.session, first, step)
         self.metrics[:, first:step] = windows.metrics
         for name, total in (
             ("bad", Total.BAD),
@@ -242,7 +256,8 @@ class Episodes:
         for k in range(first, step):
             self._close(k)
             replicas = windows.replicas[:, k - first].copy()
-            self._scraper.close(k, self.metrics[:, k], replicas, windows.markers[:, k - first].copy())
+            seen = None if signals is None else signals[:, k - first].copy()
+            self._scraper.close(k, self.metrics[:, k], replicas, windows.markers[:, k - first].copy(), seen)
         self.step, self._acted = step, False
         self.observation = self._observe()
 
@@ -267,6 +282,7 @@ class Episodes:
             fresh=scraper.fresh,
             metrics=scraper.metrics,
             replicas=scraper.replicas,
+            signals=scraper.signals,
             change_age_s=scraper.change_age_s(self.step),
             admitted=ledger.admitted,
             pending=ledger.pending(self.step),
@@ -309,6 +325,7 @@ class Episodes:
             for record in self.records
             for row in np.flatnonzero(index == record.run).tolist()
         ]
+        twin._collector = None if self._collector is None else self._collector.fork(index)
         twin._scraper = self._scraper.fork(index, numbers, self.step)
         twin._ledger = self._ledger.fork(index, numbers)
         twin._tracker = self._tracker.fork(index, twin.fault_steps)

@@ -55,13 +55,14 @@ class Scraper:
         self._lag = scenario.observation.lag_steps
         self._keys, self._drop_rate = keys, scenario.observation.drop_rate
         self._lost = self._losses(keys, n_steps)
-        self._on_the_way: deque[tuple[Floats, Floats, Ints]] = deque()
+        self._on_the_way: deque[tuple[Floats, Floats, Ints, Floats | None]] = deque()
         self._changed = np.full((n_runs, n_services), -1, np.int64)
         self._changed_seen = self._changed.copy()
         self.window = np.full(n_runs, -1, np.int64)  #: (run,) window of the last scrape, -1: none yet
         self.fresh = np.zeros(n_runs, np.bool_)  #: (run,) whether it arrived at the present edge
         self.metrics = np.full((n_runs, n_services + 1, N_METRICS), np.nan)  #: (run, service + 1, metric)
         self.replicas = np.full((n_runs, n_services, n_slots, N_STATS), np.nan)  #: (run, service, slot, stat)
+        self.signals: Floats | None = None  #: (run, service, signal)
 
     def _losses(self, keys: npt.NDArray[np.uint64], n_steps: int) -> Bools:
         if self._drop_rate > 0:
@@ -87,39 +88,47 @@ class Scraper:
         other = rekey >= 0
         if other.any():
             twin._lost[other, step:] = self._losses(twin._keys[other], twin._lost.shape[1])[:, step:]
-        twin._on_the_way = deque((m[rows], r[rows], c[rows]) for m, r, c in self._on_the_way)
+        twin._on_the_way = deque(
+            (m[rows], r[rows], c[rows], None if s is None else s[rows]) for m, r, c, s in self._on_the_way
+        )
+        twin.signals = None if self.signals is None else self.signals[rows]
         for name in ("_changed", "_changed_seen", "window", "fresh", "metrics", "replicas"):
             setattr(twin, name, getattr(self, name)[rows])
         return twin
 
-    def close(self, window: int, metrics: Floats, replicas: Floats, markers: Ints) -> None:
+    def close(
+        self, window: int, metrics: Floats, replicas: Floats, markers: Ints, signals: Floats | None = None
+    ) -> None:
         """Take in a closed window; what arrives at its end becomes visible.
 
         Parameters
         ----------
         window
             Its number; windows come in order.
-        metrics, replicas, markers
-            (run, service + 1, metric), (run, service, slot, stat) and (run, service) of that window; kept by
-            reference until they arrive.
+        metrics, replicas, markers, signals
+            (run, service + 1, metric), (run, service, slot, stat), (run, service) and, if there are any, (run,
+            service, signal) of that window; kept by reference until they arrive.
         """
-        self._on_the_way.append((metrics, replicas, markers))
+        self._on_the_way.append((metrics, replicas, markers, signals))
         arriving = window - self._lag
         if arriving < 0:
             return
-        metrics, replicas, markers = self._on_the_way.popleft()
+        metrics, replicas, markers, signals = self._on_the_way.popleft()
         self._changed[markers > 0] = arriving
         fresh = ~self._lost[:, arriving]
         self.fresh = fresh
         if fresh.all():
             # arrays that the agent may still hold are replaced, never changed
             self.window, self._changed_seen = np.full_like(self.window, arriving), self._changed.copy()
-            self.metrics, self.replicas = metrics, replicas
+            self.metrics, self.replicas, self.signals = metrics, replicas, signals
             return
         self.window = np.where(fresh, arriving, self.window)
         self._changed_seen = np.where(fresh[:, None], self._changed, self._changed_seen)
         self.metrics = np.where(fresh[:, None, None], metrics, self.metrics)
         self.replicas = np.where(fresh[:, None, None, None], replicas, self.replicas)
+        if signals is not None:
+            before = np.full_like(signals, np.nan) if self.signals is None else self.signals
+            self.signals = np.where(fresh[:, None, None], signals, before)
 
     def change_age_s(self, step: int) -> Floats:
         """Return (run, service) seconds from the start of the window of the last change seen to edge ``step``."""

@@ -209,7 +209,7 @@ def _on_control(plan, lane, now):  # type: ignore[no-untyped-def]
     elif kind == _AUTOSCALE:
         on_autoscale(plan, lane, index, what, now)
     elif kind == _PROBE:
-        on_probe(plan, lane, index, what)
+        on_probe(plan, lane, index, what, now)
     else:
         on_replica(plan, lane, index, what, incarnation, now)
     return True

@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from simcore.codes import Kind
+from simcore.codes import Event, Kind
 from simcore.jit import njit
 from simcore.kernels.calendar import enter_control
 from simcore.kernels.replica import STARTING, UP
+from simcore.kernels.spans import note
 from simcore.layout import fleet_at, replica_at, rules_at
 
-_PROBE, _NONE = np.int64(Kind.PROBE), np.int64(0)
+_PROBE, _NONE, _ROTATION = np.int64(Kind.PROBE), np.int64(0), np.int64(Event.ROTATION)
 
 
 @njit(internal=True)
@@ -19,7 +20,7 @@ def enter_probe(plan, lane, service, n):  # type: ignore[no-untyped-def]
 
 
 @njit(internal=True)
-def on_probe(plan, lane, service, n):  # type: ignore[no-untyped-def]
+def on_probe(plan, lane, service, n, now):  # type: ignore[no-untyped-def]
     """Look at every replica of a service, and enter the next probe."""
     rules = rules_at(plan, service)
     at = fleet_at(lane, service).first
@@ -28,13 +29,15 @@ def on_probe(plan, lane, service, n):  # type: ignore[no-untyped-def]
         if r.state == UP:
             r.passed += 1
             r.missed = 0
-            if r.passed == rules.healthy_after:
+            if r.passed == rules.healthy_after and r.rotates == 0:
                 r.rotates = 1
+                note(lane, now, -1, at, _ROTATION, 1)
         elif r.state == STARTING:
             r.missed += 1
             r.passed = 0
-            if r.missed == rules.unhealthy_after:
+            if r.missed == rules.unhealthy_after and r.rotates == 1:
                 r.rotates = 0
+                note(lane, now, -1, at, _ROTATION, 0)
         else:
             r.rotates = 0
         at = r.next

@@ -45,7 +45,7 @@ _KILLED, _UP_EV, _DOWN, _DRAIN_EV = (
     np.int64(Event.REPLICA_DOWN),
     np.int64(Event.REPLICA_DRAINING),
 )
-_GONE_EV = np.int64(Event.REPLICA_GONE)
+_GONE_EV, _ADDED = np.int64(Event.REPLICA_GONE), np.int64(Event.REPLICA_ADDED)
 _BY_RESTART, _BY_CRASH, _BY_OOM = np.int64(Down.RESTART), np.int64(Down.CRASH), np.int64(Down.OOM)
 _REPLY = np.int64(Kind.REPLY)
 _RESET = np.int64(Status.RESET)
@@ -248,6 +248,7 @@ def scale(plan, lane, service, amount, now):  # type: ignore[no-untyped-def]
     """Add so many replicas to a service, or drain so many of the newest."""
     for _ in range(amount):
         at = add_replica(plan, lane, service, STARTING, now)
+        note(lane, now, -1, at, _ADDED, service)
         enter_replica(lane, now + service_at(plan, service).startup_s, at, COME_UP)
     for _ in range(-amount):
         last = -1

@@ -5,6 +5,7 @@ import numpy as np
 from simcore.jit import njit
 from simcore.kernels.cache import MISS
 from simcore.layout import Need, end_at, log_at, span_at
+from simcore.streams import uniform
 
 #: What the event loop has to do next.
 NOTHING, WALK, FINISH, SEND, FAILED, ARRIVE, REPLY = np.arange(7)
@@ -38,6 +39,8 @@ END_ROOM = 4
 
 @njit(internal=True)
 def _write(lane, time, request, span, event, aux):  # type: ignore[no-untyped-def]
+    if request >= 0 and lane.log_share < 1.0 and uniform(lane.log_key, np.uint64(request)) >= lane.log_share:
+        return
     row = log_at(lane, lane.n_log)
     row.time_s = time
     row.request = request

@@ -186,6 +186,10 @@ class Observation(Spec):
     """How many windows late a scrape arrives."""
     drop_rate: Fraction = 0.0
     """Chance that a run's scrape is lost; the agent then keeps the previous one."""
+    traces: Fraction = 0.0
+    """Share of the requests whose traces the agent sees, summed up by window; 0: none."""
+    logs: bool = False
+    """Whether the agent sees the system's logs, counted by window."""
 
 
 class Scenario(Spec):

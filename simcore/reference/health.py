@@ -8,8 +8,9 @@ from typing import Any
 
 from simpy.events import Event as SimpyEvent
 
-from simcore.codes import Kind, ReplicaState
+from simcore.codes import Event, Kind, ReplicaState
 from simcore.model.services import Health
+from simcore.reference.ledger import NO_REQUEST
 from simcore.reference.replica import Replica, ServiceState
 from simcore.reference.world import World
 
@@ -27,11 +28,12 @@ def _checks(world: World, service: ServiceState, health: Health) -> Generator[Si
     for k in count(1):
         yield world.calendar.at(world.t0 + k * health.interval_s, Kind.PROBE, service.index, 0)
         for replica in service.present():
-            _check(replica, health)
+            _check(world, replica, health)
 
 
-def _check(replica: Replica, health: Health) -> None:
+def _check(world: World, replica: Replica, health: Health) -> None:
     """Look whether a replica is alive."""
+    believed = replica.in_rotation
     if replica.state is ReplicaState.UP:
         replica.passed += 1
         replica.missed = 0
@@ -42,3 +44,5 @@ def _check(replica: Replica, health: Health) -> None:
         replica.passed = 0
         if replica.missed == health.unhealthy_after:
             replica.in_rotation = False
+    if replica.in_rotation != believed:
+        world.ledger.log(NO_REQUEST, replica.number, Event.ROTATION, int(replica.in_rotation))

@@ -11,10 +11,13 @@ from simcore.codes import Event
 from simcore.engines.api import LOG
 from simcore.reference.calendar import Calendar
 from simcore.samplers import integrate
+from simcore.streams import uniform
 from simcore.windows import END, Tally
 
 #: The shared function as Python runs it: to sum and multiply is the same there, and the call is shorter.
 _integrate: Callable[[float, float, float, float], float] = integrate.py_func
+
+_NONE = np.uint64(0)
 
 #: The request number of events that belong to no request.
 NO_REQUEST = -1
@@ -56,13 +59,21 @@ class Ledger:
         Number of services; row ``n_services`` is the system.
     log
         Whether to keep the event log.
+    share
+        Of the requests whose rows the log holds.
+    sample
+        Key of the draws that say which.
     """
 
-    def __init__(self, calendar: Calendar, n_services: int, log: bool) -> None:
+    def __init__(
+        self, calendar: Calendar, n_services: int, log: bool, share: float = 1.0, sample: np.uint64 = _NONE
+    ) -> None:
         self.system = n_services
         self._calendar = calendar
         self._rows: list[tuple[float, int, int, int, int]] = []
         self._logging = log
+        self._share = share
+        self._sample = sample
         self.open_window()
 
     def open_window(self) -> None:
@@ -73,8 +84,12 @@ class Ledger:
 
     def log(self, request: int, span: int, event: Event, aux: int = 0) -> None:
         """Append a row to the event log."""
-        if self._logging:
+        if self._logging and (request < 0 or self._share >= 1.0 or self._samples(request)):
             self._rows.append((self._calendar.now, request, span, event, aux))
+
+    def _samples(self, request: int) -> bool:
+        u: float = uniform(self._sample, np.uint64(request))
+        return u < self._share
 
     def count(self, row: int, what: Tally) -> None:
         """Count one more of something at a service, or for the system."""
@@ -88,6 +103,6 @@ class Ledger:
         """Return the window's latencies, dtype ``END``."""
         return np.array(self.ends, dtype=END)
 
-    def events(self) -> npt.NDArray[np.void]:
-        """Return the event log, dtype ``LOG``."""
-        return np.array(self._rows, dtype=LOG)
+    def events(self, first: int) -> npt.NDArray[np.void]:
+        """Return the event log from a row on, dtype ``LOG``."""
+        return np.array(self._rows[first:], dtype=LOG)

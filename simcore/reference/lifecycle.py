@@ -59,7 +59,9 @@ class Lifecycle:
 
     def add(self, service: ServiceState) -> None:
         """Start one more replica."""
-        self._begin(self._world.new_replica(service), service.spec.startup_s)
+        replica = self._world.new_replica(service)
+        self._log(replica, Event.REPLICA_ADDED, service.index)
+        self._begin(replica, service.spec.startup_s)
 
     def remove(self, service: ServiceState) -> None:
         """Take the replica with the highest number away; one that is up may finish its work first."""

@@ -37,13 +37,13 @@ class Window:
 class Run:
     """A run from the start of its burn-in; what was applied is kept, since a fork replays it."""
 
-    def __init__(self, scenario: Scenario, inputs: RunInputs, keys: KeySpace, log: bool) -> None:
+    def __init__(self, scenario: Scenario, inputs: RunInputs, keys: KeySpace, log: bool, share: float) -> None:
         self.inputs = inputs
         self.history: list[tuple[int, EngineAction | int]] = []  #: (edge, action, or number of the rekey)
         self.edge = -scenario.timing.burn_in_steps
         self._step_s = scenario.timing.step_s
         self._n_slots = max(service.replicas.max for service in scenario.services.values())
-        self._world = world = World(scenario, inputs, keys, log)
+        self._world = world = World(scenario, inputs, keys, log, share)
         attempts = Attempts(world)
         lifecycle = Lifecycle(world, attempts)
         threads = Threads(world, attempts)
@@ -88,9 +88,9 @@ class Run:
         else:
             self.rekey(done)
 
-    def events(self) -> npt.NDArray[np.void]:
-        """Return the event log, dtype ``LOG``."""
-        return self._world.ledger.events()
+    def events(self, first: int) -> npt.NDArray[np.void]:
+        """Return the event log from row ``first`` on, dtype ``LOG``."""
+        return self._world.ledger.events(first)
 
     def _close(self, edge_s: float) -> Window:
         services, ledger = self._world.services, self._world.ledger

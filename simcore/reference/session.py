@@ -27,18 +27,22 @@ class ReferenceSession:
         One entry per run.
     log
         Whether to keep the event logs.
+    share
+        Of the requests whose rows the logs hold.
     """
 
-    def __init__(self, scenario: Scenario, inputs: Sequence[RunInputs], *, log: bool = False) -> None:
+    def __init__(
+        self, scenario: Scenario, inputs: Sequence[RunInputs], *, log: bool = False, share: float = 1.0
+    ) -> None:
         check_inputs(scenario, inputs)
         self.scenario = scenario
         self.n_runs = len(inputs)
         self.now_s = 0.0  #: the present edge
         self._edge = 0
-        self._log = log
+        self._log, self._share = log, share
         self._keys = KeySpace(scenario)
         with patient_collector():
-            self._runs = [Run(scenario, run, self._keys, log) for run in inputs]
+            self._runs = [Run(scenario, run, self._keys, log, share) for run in inputs]
         self._windows = self._stack(0, [[] for _ in inputs])
 
     def advance(self, until_s: float) -> None:
@@ -73,7 +77,8 @@ class ReferenceSession:
         numbers = check_fork(runs, rekey, self.n_runs)
         other = object.__new__(ReferenceSession)
         other.scenario, other.n_runs = self.scenario, len(runs)
-        other.now_s, other._edge, other._log, other._keys = self.now_s, self._edge, self._log, self._keys
+        other.now_s, other._edge, other._keys = self.now_s, self._edge, self._keys
+        other._log, other._share = self._log, self._share
         with patient_collector():
             other._runs = [self._replay(self._runs[run]) for run in runs]
         for run, number in zip(other._runs, numbers, strict=True):
@@ -84,14 +89,14 @@ class ReferenceSession:
         other._windows = Windows(w.first, w.metrics[index], w.totals[index], w.replicas[index], w.markers[index])
         return other
 
-    def events(self, run: int) -> npt.NDArray[np.void]:
+    def events(self, run: int, first: int = 0) -> npt.NDArray[np.void]:
         """Return the event log of a run so far; see ``Session.events``."""
         if not self._log:
             raise InputError("the session was opened without log=True, so there is no event log")
-        return self._runs[run].events()
+        return self._runs[run].events(first)
 
     def _replay(self, run: Run) -> Run:
-        twin = Run(self.scenario, run.inputs, self._keys, self._log)
+        twin = Run(self.scenario, run.inputs, self._keys, self._log, self._share)
         history = iter(run.history)
         upcoming = next(history, None)
         while True:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from simcore.codes import EDGE, Place
 from simcore.engines.api import RunInputs
+from simcore.eventlog import sample_key
 from simcore.model.modulation import Modulation
 from simcore.model.scenario import Scenario
 from simcore.reference.cache import KeySpace
@@ -54,14 +55,14 @@ class Influence:
 class World:
     """The state of one run that every part of the engine works on."""
 
-    def __init__(self, scenario: Scenario, inputs: RunInputs, keys: KeySpace, log: bool) -> None:
+    def __init__(self, scenario: Scenario, inputs: RunInputs, keys: KeySpace, log: bool, share: float) -> None:
         self.scenario = scenario
         self.inputs = inputs
         self.key = inputs.key  #: of what is drawn from now on
         self.keys = keys
         self.t0 = -scenario.timing.burn_in_steps * scenario.timing.step_s
         self.calendar = Calendar(self.t0)
-        self.ledger = Ledger(self.calendar, len(scenario.services), log)
+        self.ledger = Ledger(self.calendar, len(scenario.services), log, share, sample_key(inputs.key))
         self.services = [ServiceState(i, name, spec) for i, (name, spec) in enumerate(scenario.services.items())]
         self.influences = [Influence(i, modulation) for i, modulation in enumerate(inputs.modulations)]
         self.admitted = 1.0  #: fraction of the requests let in

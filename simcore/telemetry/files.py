@@ -1,11 +1,12 @@
 """Whole files, written under a temporary name and renamed: after an error there is neither half a file nor a rest."""
 
-__all__ = ["replace_file", "temporary_of", "why", "write_json", "write_table"]
+__all__ = ["replace_file", "stream_file", "temporary_of", "why", "write_json", "write_table"]
 
 import contextlib
 import io
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,24 @@ def replace_file(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise ResultsError(f"cannot write {path}: {why(error)}") from error
+
+
+def stream_file(path: Path, parts: Iterable[str]) -> None:
+    """Write a file piece by piece, so that memory holds one piece at a time; errors as ``replace_file``.
+
+    If the pieces end in an error, or are interrupted, nothing is left behind.
+    """
+    temporary = temporary_of(path)
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            for part in parts:
+                file.write(part)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ResultsError(f"cannot write {path}: {why(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -127,6 +127,17 @@ _EPISODES = (
         false_actions="disruptive actions decided before t_f, or in a run without a fault",
     ),
     *_columns(_FLOAT, action_cost="cost of the actions, in units of J", j="J as simcore.env.Episodes defines it"),
+    *_columns(
+        _INT,
+        judged_decisions="decisions that were held against the best action on forks; null if that was not asked for",
+        judged_disruptive="those of them that took an action that can hurt by itself",
+        harmful_decisions="those of these that cost J more than the margin against waiting, mean over unknown futures",
+    ),
+    *_columns(
+        _FLOAT,
+        regret="J of the best action less J of the one taken, mean over the decisions judged and unknown futures",
+        regret_clairvoyant="likewise in the run's own future, which nobody knows",
+    ),
 )
 
 _STEPS = (

@@ -71,6 +71,12 @@ def _overspent(runs: pl.DataFrame, until_s: float) -> Floats:
 #: What is told of every cell; those that are nowhere known are left out, but for ``AGREED``.
 MEASURES: tuple[Measure, ...] = (
     Measure("error_budget_spent", -1, "bad / ((1 - objective) * offered)", _column("error_budget_spent")),
+    Measure(
+        "follow_up_budget_spent",
+        -1,
+        "the same in the follow-up after the onset only",
+        _column("follow_up_budget_spent"),
+    ),
     Measure("ttm_s", -1, "time to mitigation, restricted; runs with a fault, 0 without an incident", _restricted),
     Measure("j", 1, "J", _column("j")),
     Measure("incident", -1, "share of the runs in which users notice", _column("incident"), share=True),
@@ -91,7 +97,7 @@ MEASURES: tuple[Measure, ...] = (
 )
 
 #: Measures whose columns are always there.
-AGREED = ("error_budget_spent", "ttm_s", "j", "incident", "recovered")
+AGREED = ("error_budget_spent", "follow_up_budget_spent", "ttm_s", "j", "incident", "recovered")
 
 
 def times_of(runs: pl.DataFrame) -> tuple[Floats, Bools, Bools]:

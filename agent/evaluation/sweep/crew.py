@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.api import Detector
-from agent.evaluation.contest import Plan, frozen, train
+from agent.api import Detector, Diagnoser
+from agent.evaluation.contest import Plan, train
 from agent.evaluation.study import OnProgress, Study, state_id
 from agent.evaluation.sweep.sweep import Sweep
 from agent.evaluation.sweep.worlds import Parts, Worlds
+from agent.evaluation.taught import frozen
 from agent.evaluation.training import normal_of, trained_detector
 from agent.loop import Agent
 from agent.registry import make_diagnoser
@@ -27,13 +28,18 @@ class Crew:
     sweep: Sweep
     states: Mapping[str, dict[str, Any]] = field(default_factory=dict)  #: policy -> what it has learned
     threads: int | None = None
+    diagnosers: Mapping[str, dict[str, Any]] = field(default_factory=dict)  #: diagnoser -> what it has learned
     _detectors: dict[tuple[str, str], Detector] = field(default_factory=dict, repr=False)
 
     def agent(self, scenario: Scenario, parts: Parts) -> tuple[Agent, str]:
         """Return an agent for a scenario of the study, and the id of its policy's state."""
         policy = frozen(parts.policy, self.states.get(parts.policy))
-        agent = Agent(self.detector(scenario, parts.detector), make_diagnoser(parts.diagnoser), policy)
+        agent = Agent(self.detector(scenario, parts.detector), self.diagnoser(parts.diagnoser), policy)
         return agent, state_id(policy.state())
+
+    def diagnoser(self, name: str) -> Diagnoser:
+        """Return a diagnoser with what it has learned."""
+        return make_diagnoser(name, self.diagnosers.get(name))
 
     def detector(self, scenario: Scenario, name: str) -> Detector:
         """Return a detector that knows the scenario, or the one before anything varied."""
@@ -52,10 +58,10 @@ class Crew:
 
 def learned_on(
     worlds: Worlds,
+    crew: Crew,
     names: Sequence[str],
     episodes: int,
     *,
-    threads: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return policy -> what it learns by playing on the scenario before anything varies.
@@ -64,14 +70,14 @@ def learned_on(
 
     Parameters
     ----------
-    worlds
-        Of the study.
+    worlds, crew
+        Of the study; the crew lends detector and diagnoser.
     names
         Policies that learn.
     episodes
         Runs of each training, in the split ``train``.
-    threads, on_progress
-        As ``agent.evaluation.study.evaluate`` takes them.
+    on_progress
+        As ``agent.evaluation.study.evaluate`` takes it.
 
     Raises
     ------
@@ -80,10 +86,15 @@ def learned_on(
     """
     sweep = worlds.sweep
     faults = None if sweep.scenario.faults.mix else worlds.faults(sweep.cells()[0], 0)
-    detector = trained_detector(sweep.detector, sweep.scenario, seed=sweep.detector_seed, threads=threads)
+    detector = crew.detector(sweep.scenario, sweep.detector)
     study = Study(
         scenario=sweep.scenario, seed=sweep.seed, detector=sweep.detector, detector_seed=sweep.detector_seed,
         diagnoser=sweep.diagnoser, faults=faults, mix=sweep.mix,
+        diagnoser_state=crew.diagnosers.get(sweep.diagnoser),
     )  # fmt: skip
     plan = Plan(trainings=1, train_episodes=episodes)
-    return {name: train(study, name, plan, detector, threads=threads, on_progress=on_progress)[0] for name in names}
+    found = {}
+    for number, name in enumerate(names):
+        tell = None if on_progress is None else lambda runs, before=number * episodes: on_progress(before + runs)
+        found[name] = train(study, name, plan, detector, threads=crew.threads, on_progress=tell)[0]
+    return found

@@ -61,7 +61,7 @@ def mistakes_of(asked: Refinement, scenario: Scenario, axes: Sequence[Axis]) -> 
     """Return what keeps a study from being refined as asked."""
     if asked.measure not in REFINABLE:
         known = ", ".join(REFINABLE)
-        return [f"refine must name one of {known}, got '{asked.measure}'{suggest(asked.measure, REFINABLE)}"]
+        return [f"must name one of {known}, got '{asked.measure}'{suggest(asked.measure, REFINABLE)}"]
     wrong = []
     try:
         rule_of(asked, scenario.slo.objective)

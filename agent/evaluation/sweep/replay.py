@@ -9,8 +9,7 @@ import polars as pl
 from agent.evaluation.replay import Replay
 from agent.evaluation.study import Study
 from agent.evaluation.sweep.axes import Cell
-from agent.evaluation.sweep.crew import Crew
-from agent.evaluation.sweep.storage import read_study, states_in
+from agent.evaluation.sweep.storage import crew_of, read_study
 from agent.evaluation.sweep.worlds import Worlds
 from simcore.errors import ResultsError
 
@@ -40,7 +39,7 @@ def replay_of_study(target: str | Path, row: int) -> Replay:
     worlds = Worlds(sweep)
     cell = Cell(stored["cell"], tuple(stored[key] for key in sweep.keys))
     scenario, parts = worlds.scenario(cell), worlds.parts(cell)
-    crew = Crew(sweep, states_in(metadata))
+    crew = crew_of(sweep, metadata)
     study = Study(
         scenario=scenario,
         seed=sweep.seed,
@@ -48,6 +47,7 @@ def replay_of_study(target: str | Path, row: int) -> Replay:
         detector="" if parts is None else parts.detector,
         detector_seed=sweep.detector_seed,
         diagnoser="" if parts is None else parts.diagnoser,
+        diagnoser_state=None if parts is None else crew.diagnosers.get(parts.diagnoser),
         policies=() if parts is None else (parts.policy,),
         shadow=sweep.shadow,
         frozen=True,

@@ -84,6 +84,8 @@ class StudySpec(Spec):
     detector_from: Literal["cell", "base"] = "cell"
     """Trained on each system that differs, or only on the scenario before anything varies."""
     diagnoser: str = "causal_rank"
+    diagnoser_in: str | None = None
+    """File with what the diagnoser has learned."""
     policy: str = "bandit"
     policy_in: str | None = None
     """File with what policies have learned."""
@@ -128,7 +130,7 @@ def write_spec(file: Path, spec: StudySpec) -> None:
     """
     plain = spec.model_dump(exclude_defaults=True)
     plain["faults"] = [{k: v for k, v in fault.items() if v is not None} for fault in plain.get("faults", [])]
-    for name in ("scenario", "policy_in"):
+    for name in ("scenario", "policy_in", "diagnoser_in"):
         if _is_path(plain.get(name)):
             plain[name] = os.path.relpath(plain[name], file.resolve().parent)
             plain[name] = plain[name] if os.sep in plain[name] else os.path.join(".", plain[name])
@@ -196,7 +198,7 @@ def _scenario(spec: StudySpec, folder: Path | None, mistakes: list[Mistake]) -> 
 def _names(spec: StudySpec, mistakes: list[Mistake]) -> dict[str, str]:
     """Return the parts of the agent, checked; empty names without one."""
     if spec.no_agent:
-        given = [name for name in (*PARTS, "policy_in", "shadow") if name in spec.model_fields_set]
+        given = [name for name in (*PARTS, "policy_in", "diagnoser_in", "shadow") if name in spec.model_fields_set]
         mistakes += [Mistake((name,), "must be absent where there is no agent") for name in given]
         return dict.fromkeys(PARTS, "")
     for part, known in PARTS.items():
@@ -295,7 +297,8 @@ def _refinement(spec: StudySpec, scenario: Scenario, axes: list[Axis], mistakes:
     if asked is None:
         return None
     found = Refinement(asked.measure, asked.width, asked.level, asked.budget, asked.depth)
-    mistakes += [Mistake(("refine",), f": {line}") for line in mistakes_of(found, scenario, axes)]
+    for line in mistakes_of(found, scenario, axes):
+        mistakes += _collect(("refine",), InputError(line))
     if "replications" in spec.model_fields_set:
         mistakes.append(Mistake(("replications",), "must be absent beside refine, which finds out how many there are"))
     return found

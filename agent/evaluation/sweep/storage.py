@@ -5,7 +5,7 @@
 runs, batches lie in ``parts``. What a folder holds in the end depends on the study alone, but for ``how.json``.
 """
 
-__all__ = ["StudyFolder", "is_study", "read_study", "tables_of"]
+__all__ = ["StudyFolder", "crew_of", "is_study", "read_study", "tables_of"]
 
 import contextlib
 import io
@@ -16,8 +16,10 @@ from typing import Any
 
 import polars as pl
 
+from agent.evaluation.sources import sources_digest
 from agent.evaluation.study import pack, state_id, unpack
 from agent.evaluation.sweep.cells import cells_table, differences_table, until_of
+from agent.evaluation.sweep.crew import Crew
 from agent.evaluation.sweep.playing import runs_schema
 from agent.evaluation.sweep.refining import bounds_of, weighted
 from agent.evaluation.sweep.sweep import Sweep
@@ -29,13 +31,21 @@ _STUDY, _RUNS, _CELLS, _DIFFERENCES, _HOW = (
     "study.json", "runs.parquet", "cells.parquet", "differences.parquet", "how.json",
 )  # fmt: skip
 _KIND = "study"
+#: Sources that the runs of a study depend on.
+_SOURCES = (
+    "simcore", "agent/detectors", "agent/diagnosers", "agent/policies", "agent/evaluation/scoring.py",
+    "agent/evaluation/training.py", "agent/evaluation/sweep", "agent/forking.py", "agent/history.py", "agent/keys.py",
+    "agent/loop.py", "agent/play.py", "agent/rollouts.py", "agent/symptoms.py",
+)  # fmt: skip
 #: What must be the same for a study to go on, with what it is called.
 _IDENTITY = {
     "scenario_hash": "the scenario",
     "axes": "what varies",
     "arguments": "the arguments",
     "policies": "what the policies have learned",
+    "diagnoser_states": "what the diagnosers have learned",
     "versions": "the versions of mendsim and its libraries",
+    "sources": "the program's sources",
 }
 
 
@@ -85,17 +95,13 @@ class StudyFolder:
             )
         return found
 
-    def begin(
-        self, sweep: Sweep, states: Mapping[str, dict[str, Any]], *, planned: int, more: Mapping[str, Any]
-    ) -> None:
+    def begin(self, crew: Crew, *, planned: int, more: Mapping[str, Any]) -> None:
         """Lay claim to the folder for a new study, whatever an earlier one left.
 
         Parameters
         ----------
-        sweep
-            The study.
-        states
-            Policy -> what it has learned.
+        crew
+            The agents of the study, with what they have learned.
         planned
             Runs to come.
         more
@@ -106,28 +112,28 @@ class StudyFolder:
         ResultsError
             If the folder cannot be written.
         """
-        self.metadata = metadata_of(sweep, states) | dict(more) | {"planned": planned, "runs": 0, "complete": False}
+        self.metadata = metadata_of(crew) | dict(more) | {"planned": planned, "runs": 0, "complete": False}
         with _told(self.target):
             self.target.mkdir(exist_ok=True)
             _clear(self.target)
         self._write_metadata()
 
-    def resume(self, found: Mapping[str, Any], sweep: Sweep, states: Mapping[str, dict[str, Any]]) -> pl.DataFrame:
+    def resume(self, found: Mapping[str, Any], crew: Crew) -> pl.DataFrame:
         """Go on with a study that was interrupted; return the runs that are there already.
 
         Parameters
         ----------
         found
             What ``check`` returned.
-        sweep, states
-            What the user asks for, which must be the same study.
+        crew
+            The agents of what the user asks for, which must be the same study.
 
         Raises
         ------
         ResultsError
             If it is another study, naming what differs, or what is there cannot be read.
         """
-        mine = json.loads(json.dumps(metadata_of(sweep, states)))
+        mine = json.loads(json.dumps(metadata_of(crew)))
         wrong = [about for key, about in _IDENTITY.items() if found.get(key) != mine[key]]
         if wrong:
             raise ResultsError(
@@ -137,7 +143,7 @@ class StudyFolder:
         self.metadata = dict(found)
         numbers = [int(path.stem.rpartition("-")[2]) for path in self._part_files()]
         self._parts = max(numbers, default=-1) + 1
-        return self._table(sweep)
+        return self._table(crew.sweep)
 
     def add(self, runs: pl.DataFrame) -> None:
         """Keep the runs of a finished batch.
@@ -223,17 +229,20 @@ def tables_of(runs: pl.DataFrame, sweep: Sweep) -> dict[str, pl.DataFrame]:
     }
 
 
-def metadata_of(sweep: Sweep, states: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def metadata_of(crew: Crew) -> dict[str, Any]:
     """Return what ``study.json`` says of a study before it has run."""
+    sweep = crew.sweep
     described = describe(sweep.scenario, seed=sweep.seed, arguments=sweep.arguments())
     return {
         "kind": _KIND,
         **described,
+        "sources": sources_digest(*_SOURCES),
         "design": sweep.design if sweep.refine is None else "refined",
         "axes": [axis.plain() for axis in sweep.axes],
         "replications": sweep.replications,
-        "policies": {name: state_id(state) for name, state in states.items()},
-        "policy_states": {state_id(state): pack(state) for state in states.values()},
+        "policies": {name: state_id(state) for name, state in crew.states.items()},
+        "policy_states": {state_id(state): pack(state) for state in crew.states.values()},
+        "diagnoser_states": {name: pack(state) for name, state in crew.diagnosers.items()},
     }
 
 
@@ -255,8 +264,8 @@ def read_metadata(target: str | Path) -> dict[str, Any]:
     return found
 
 
-def states_in(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return policy -> what it had learned.
+def crew_of(sweep: Sweep, metadata: Mapping[str, Any], threads: int | None = None) -> Crew:
+    """Return the agents of a study, with what they had learned.
 
     Raises
     ------
@@ -267,7 +276,9 @@ def states_in(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     missing = [name for name, number in metadata.get("policies", {}).items() if number not in packed]
     if missing:
         raise ResultsError(f"study.json lacks what {', '.join(missing)} had learned")
-    return {name: unpack(packed[number]) for name, number in metadata.get("policies", {}).items()}
+    states = {name: unpack(packed[number]) for name, number in metadata.get("policies", {}).items()}
+    diagnosers = {name: unpack(state) for name, state in metadata.get("diagnoser_states", {}).items()}
+    return Crew(sweep, states, threads, diagnosers)
 
 
 def read_study(target: str | Path) -> tuple[Sweep, dict[str, Any], pl.DataFrame]:

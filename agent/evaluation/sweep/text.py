@@ -16,14 +16,12 @@ from agent.evaluation.sweep.sweep import Sweep
 _LINES, _WIDTH = 40, 80
 #: Parts into which a range is cut.
 _BINS = 4
-#: What is shown of a cell, with its heading and number of decimals.
+#: What is shown of a cell besides the main measure, with its heading and number of decimals.
 _SHOWN = (
-    ("error_budget_spent", "error budget spent", 2),
     ("ttm_s", "TTM s", 0),
     ("recovered", "recovered", 2),
     ("j", "J", 3),
 )
-_MAIN = "error_budget_spent"
 _SHADES = " ░▒▓█"
 
 
@@ -41,16 +39,20 @@ def study_text(sweep: Sweep, cells: pl.DataFrame, differences: pl.DataFrame, *, 
     """
     if not cells.height:
         return "no run is finished"
+    # an early onset leaves more time to spend the budget in, so then only the follow-up compares
+    late = any(axis.key.startswith("fault") and axis.key.endswith("onset_s") for axis in sweep.axes)
+    main = "follow_up_budget_spent" if late else "error_budget_spent"
     varying = [axis for axis in sweep.axes if axis.ranged or len(axis.values) > 1]
     others = [axis for axis in varying if axis.key != "policy"]
     if len(others) == 2 and not any(axis.ranged for axis in others):
-        parts = _maps(cells, varying, others)
+        parts = _maps(cells, varying, others, main)
     elif cells.height <= _LINES:
-        parts = [_table(cells, varying)]
+        parts = [_table(cells, varying, main)]
     else:
-        parts = ["\n\n".join(_along(cells, axis) for axis in varying)]
-    parts.append(_differences(sweep, differences))
-    notes = [f"mean [95 % interval] of {_runs(cells)} runs a cell"]
+        parts = ["\n\n".join(_along(cells, axis, main) for axis in varying)]
+    parts.append(_differences(differences, main))
+    where = "in the follow-up after the onset" if late else "in the whole episode"
+    notes = [f"{_called(main)}: error budget spent {where}", f"mean [95 % interval] of {_runs(cells)} runs a cell"]
     if until_s is not None and "TTM" in parts[0]:
         notes.append(f"TTM: restricted to {until_s:g} s, runs with a fault, 0 without an incident")
     return "\n\n".join(part for part in [*parts, "\n".join(notes)] if part)
@@ -69,8 +71,8 @@ def _shown(value: Value, decimals: int | None = None) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _heading(axis: Axis) -> str:
-    return axis.key
+def _mean(known: list[float]) -> float:
+    return sum(known) / len(known) if known else math.nan
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> str:
@@ -86,19 +88,24 @@ def _columns(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _measured(row: dict[str, Any]) -> list[str]:
+def _called(measure: str) -> str:
+    return {"follow_up_budget_spent": "follow-up budget"}.get(measure, "budget spent")
+
+
+def _measured(row: dict[str, Any], main: str) -> list[str]:
     """Return the measures of a cell, the main one with its interval."""
-    main = f"{_shown(row[f'{_MAIN}_mean'], 2)} [{_shown(row[f'{_MAIN}_low'], 2)}, {_shown(row[f'{_MAIN}_high'], 2)}]"
-    return [main, *(_shown(row[f"{name}_mean"], decimals) for name, _, decimals in _SHOWN[1:])]
+    ends = f"[{_shown(row[f'{main}_low'], 2)}, {_shown(row[f'{main}_high'], 2)}]"
+    others = [_shown(row[f"{name}_mean"], decimals) for name, _, decimals in _SHOWN]
+    return [f"{_shown(row[f'{main}_mean'], 2)} {ends}", *others]
 
 
-def _table(cells: pl.DataFrame, axes: Sequence[Axis]) -> str:
-    rows = [[_heading(axis) for axis in axes] + [heading for _, heading, _ in _SHOWN]]
-    rows += [[_shown(row[axis.key]) for axis in axes] + _measured(row) for row in cells.iter_rows(named=True)]
+def _table(cells: pl.DataFrame, axes: Sequence[Axis], main: str) -> str:
+    rows = [[axis.key for axis in axes] + [_called(main)] + [heading for _, heading, _ in _SHOWN]]
+    rows += [[_shown(row[axis.key]) for axis in axes] + _measured(row, main) for row in cells.iter_rows(named=True)]
     return _columns(rows)
 
 
-def _along(cells: pl.DataFrame, axis: Axis) -> str:
+def _along(cells: pl.DataFrame, axis: Axis, main: str) -> str:
     """Return the means of the cells at each value of an axis, or in each part of its range."""
     key, column = axis.key, cells[axis.key]
     if axis.ranged:
@@ -109,28 +116,29 @@ def _along(cells: pl.DataFrame, axis: Axis) -> str:
     else:
         values = list(axis.values)[:_LINES]
         groups = [(_shown(value), cells.filter(pl.col(key).eq_missing(value))) for value in values]
-    rows = [[key, "cells", *(heading for _, heading, _ in _SHOWN)]]
+    rows = [[key, "cells", _called(main), *(heading for _, heading, _ in _SHOWN)]]
     for name, part in groups:
         if part.height:
-            means = (_shown(part[f"{measure}_mean"].mean(), decimals) for measure, _, decimals in _SHOWN)  # type: ignore[arg-type]
+            shown = [(f"{measure}_mean", decimals) for measure, _, decimals in ((main, "", 2), *_SHOWN)]
+            means = [_shown(_mean(part[column].drop_nulls().to_list()), decimals) for column, decimals in shown]
             rows.append([name, str(part.height), *means])
     more = "" if axis.ranged or len(axis.values) <= _LINES else f"\n... {len(axis.values) - _LINES} more values"
     return _columns(rows) + more
 
 
-def _maps(cells: pl.DataFrame, varying: Sequence[Axis], others: Sequence[Axis]) -> list[str]:
+def _maps(cells: pl.DataFrame, varying: Sequence[Axis], others: Sequence[Axis], main: str) -> list[str]:
     """Return a heat map of the main measure, one for each policy."""
     down, across = others
     if len(across.values) > len(down.values):
         down, across = across, down
     policies = next((axis.values for axis in varying if axis.key == "policy"), (None,))
-    means = cells[f"{_MAIN}_mean"].drop_nulls()
+    means = cells[f"{main}_mean"].drop_nulls()
     low, high = (float(means.min()), float(means.max())) if means.len() else (0.0, 0.0)  # type: ignore[arg-type]
     found = []
     for policy in policies:
         part = cells if policy is None else cells.filter(pl.col("policy") == policy)
-        title = f"error budget spent{'' if policy is None else f', {policy}'}: {down.key} down, {across.key} across"
-        values = {(row[down.key], row[across.key]): row[f"{_MAIN}_mean"] for row in part.iter_rows(named=True)}
+        title = f"{_called(main)}{'' if policy is None else f', {policy}'}: {down.key} down, {across.key} across"
+        values = {(row[down.key], row[across.key]): row[f"{main}_mean"] for row in part.iter_rows(named=True)}
         found.append(f"{title}\n{_map(values, down.values, across.values, low, high)}")
     return found
 
@@ -168,18 +176,18 @@ def _shade(value: float, low: float, high: float) -> str:
     return _SHADES[min(int(share * len(_SHADES)), len(_SHADES) - 1)]
 
 
-def _differences(sweep: Sweep, differences: pl.DataFrame) -> str:
+def _differences(differences: pl.DataFrame, main: str) -> str:
     """Return how policies differ: the mean over all settings, and in how many of them a difference is shown."""
     if not differences.height:
         return ""
     against = differences["against"][0]
-    rows = [[f"against {against}", "settings", "error budget spent", "less in", "more in", "not shown in"]]
+    rows = [[f"against {against}", "settings", _called(main), "less in", "more in", "not shown in"]]
     policies: list[str] = differences["policy"].unique(maintain_order=True).to_list()
     for policy in policies:
         part = differences.filter(pl.col("policy") == policy)
-        less = part.filter(pl.col(f"{_MAIN}_high") < 0.0).height
-        more = part.filter(pl.col(f"{_MAIN}_low") > 0.0).height
-        known = part[f"{_MAIN}_difference"].drop_nulls().to_list()
-        mean = f"{sum(known) / len(known):+.2f}" if known else "-"
+        less = part.filter(pl.col(f"{main}_high") < 0.0).height
+        more = part.filter(pl.col(f"{main}_low") > 0.0).height
+        known = part[f"{main}_difference"].drop_nulls().to_list()
+        mean = f"{_mean(known):+.2f}" if known else "-"
         rows.append([policy, str(part.height), mean, str(less), str(more), str(part.height - less - more)])
     return _columns(rows)

@@ -158,13 +158,13 @@ class Worlds:
         named = {key.field: value for key, value in zip(self.keys, cell.values, strict=True) if key.role == "agent"}
         return replace(parts, **named)  # type: ignore[arg-type]
 
-    @property
-    def policies(self) -> tuple[str, ...]:
-        """Names of all policies that act in the study."""
-        axis = next((axis for axis in self.sweep.axes if axis.key == "policy"), None)
+    def named(self, part: str) -> tuple[str, ...]:
+        """Return the names of all detectors, diagnosers or policies of the study."""
+        axis = next((axis for axis in self.sweep.axes if axis.key == part), None)
         if axis is not None:
             return tuple(str(value) for value in axis.values)
-        return (self.sweep.policy,) if self.sweep.policy else ()
+        name: str = getattr(self.sweep, part)
+        return (name,) if name else ()
 
     def mistakes(self, cells: Sequence[Cell]) -> list[str]:
         """Return every rule that the cells break, each with the first values that break it."""

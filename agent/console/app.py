@@ -1,0 +1,388 @@
+"""The terminal in which an episode is watched: the clock, the keys, and who acts."""
+
+__all__ = ["SPEEDS", "Console"]
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Footer, Static
+
+from agent.console import panels
+from agent.console.palette import DARK, LIGHT, Palette
+from agent.console.screens import Choosing, Help, Offer
+from agent.console.verdict import Verdict, VerdictScreen
+from agent.console.view import View, look
+from agent.evaluation.replay import Live
+from agent.evaluation.signals import SIGNALS
+from agent.loop import AgentStep
+from simcore.errors import SimError
+
+#: Control steps a second.
+SPEEDS = (1, 2, 4, 8, 16, 32, 64)
+#: How often it is drawn while it goes as fast as it can, seconds.
+_GLANCE_S = 0.1
+
+
+class Console(App[None]):
+    """Watch an episode, or take it over.
+
+    Parameters
+    ----------
+    live
+        The episode, at its first edge.
+    speed
+        Control steps a second, one of ``SPEEDS``.
+    on_call
+        Begin in charge.
+    paused
+        Begin with the clock stopped.
+    reveal
+        Show what the agent cannot see.
+    how
+        ``engine`` and ``threads`` of the verdict, as ``Episodes`` takes them.
+    """
+
+    ENABLE_COMMAND_PALETTE = False
+    TITLE = "mendsim watch"
+    CSS = """
+    Screen { layout: vertical; }
+    #head { height: 1; background: $panel; }
+    #tape { height: 2; }
+    #body { height: 1fr; }
+    #charts { width: 1fr; height: 100%; padding: 0 1; }
+    #side { width: 40; border-left: vkey $panel; padding: 0 0 0 1; }
+    #services { height: auto; }
+    #agent { height: 1fr; overflow-y: auto; margin-top: 1; }
+    #page { height: auto; padding: 0 1; background: $warning 30%; display: none; }
+    #page.paged { display: block; }
+    #log { height: 6; background: $surface; text-wrap: nowrap; text-overflow: ellipsis; }
+    .narrow #side { display: none; }
+    .low #log { height: 2; }
+    .tall #log { height: 11; }
+    .tall #side { width: 50; }
+    .tall #tape { height: 3; padding: 1 0 0 0; }
+    ModalScreen { align: center middle; }
+    .sheet { width: 78; max-width: 100%; height: auto; max-height: 100%; padding: 0 1; }
+    .sheet { background: $surface; border: round $primary; }
+    .wide { width: 110; }
+    .title { text-style: bold; }
+    .hint { color: $text-muted; }
+    OptionList { height: auto; max-height: 14; }
+    """
+    BINDINGS = [
+        Binding("space", "pause", "Go/pause"),
+        Binding("n", "once", "Step"),
+        Binding("plus,equals_sign", "speed(1)", "Fast", key_display="+"),
+        Binding("minus", "speed(-1)", "Slow", key_display="-"),
+        Binding("o", "take_over", "On call"),
+        Binding("a", "act", "Act"),
+        Binding("enter", "advised", "As advised", show=False),
+        Binding("w", "wait", "Wait", show=False),
+        Binding("e", "end", "End"),
+        Binding("v", "verdict", "Verdict", show=False),
+        Binding("r", "reveal", "Reveal", show=False),
+        Binding("d", "dark", "Dark", show=False),
+        Binding("up", "select(-1)", show=False),
+        Binding("down", "select(1)", show=False),
+        Binding("pageup", "scroll_log(5)", show=False),
+        Binding("pagedown", "scroll_log(-5)", show=False),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        live: Live,
+        *,
+        speed: int = 8,
+        on_call: bool = False,
+        paused: bool = False,
+        reveal: bool = False,
+        **how: Any,
+    ) -> None:
+        super().__init__()
+        self.live, self.on_call, self.reveal = live, on_call, reveal
+        self.running = not paused
+        self.verdict: Verdict | None = None
+        self._speed, self._how = SPEEDS.index(speed), how
+        self._selected = live.episodes.topology.n_services
+        self._back = 0
+        self._said: AgentStep | None = None  # what the agent says at this edge, while somebody is paged
+        self._hurry = False
+        # kernels are entered from one thread only
+        self._executor = ThreadPoolExecutor(1)
+        self._busy = asyncio.Lock()
+        self._view: View = look(live, reveal=reveal)
+
+    # what is shown
+
+    def compose(self) -> ComposeResult:
+        """See ``App``."""
+        yield Static(id="head")
+        yield Static(id="tape")
+        with Horizontal(id="body"):
+            yield Static(id="charts")
+            with Vertical(id="side"):
+                yield Static(id="services")
+                yield Static(id="agent")
+        yield Static(id="page")
+        yield Static(id="log")
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        """See ``App``."""
+        self.theme = "textual-dark"
+        self._show()
+        if self.running:
+            self._go()
+
+    def on_unmount(self) -> None:
+        """Let the work end."""
+        self.running = False
+        if self.verdict is not None:
+            self.verdict.skip = True
+        self._executor.shutdown(wait=True)
+
+    def on_resize(self) -> None:
+        """Draw anew, and use the room there is."""
+        base, size = self.screen_stack[0], self.size
+        base.set_class(size.height >= 32 and size.width >= 100, "tall")
+        base.set_class(size.width < 70, "narrow")
+        base.set_class(size.height < 18, "low")
+        self.call_after_refresh(self._show)
+
+    @property
+    def palette(self) -> Palette:
+        """The colours that go with the theme."""
+        return DARK if self.current_theme.dark else LIGHT
+
+    def _show(self) -> None:
+        view, palette, base = self._view, self.palette, self.screen_stack[0]
+        run = self.live.episodes.runs[0]
+        title = f"{self.live.episodes.scenario.name} seed {run.seed} run {run.run}"
+        base.query_one("#head", Static).update(
+            panels.head_text(view, title, self._state(), self._mode(), self.size.width, palette)
+        )
+        base.query_one("#tape", Static).update(panels.tape_text(view, self.size.width, palette))
+        base.query_one("#charts", Static).update(self._charts(view, palette))
+        services = base.query_one("#services", Static)
+        room = max(4, base.query_one("#side").content_size.height * 3 // 5)
+        services.update(panels.services_text(view, self._selected, services.content_size.width, room, palette))
+        agent = base.query_one("#agent", Static)
+        agent.update(panels.agent_text(view, self._agent_name(), agent.content_size.width, palette))
+        page = base.query_one("#page", Static)
+        page.set_class(self._said is not None or view.finished, "paged")
+        page.update(self._page())
+        log = base.query_one("#log", Static)
+        log.update(panels.log_text(view, max(1, log.content_size.height), self._back, palette))
+
+    def _charts(self, view: View, palette: Palette) -> Text:
+        box = self.screen_stack[0].query_one("#charts", Static).content_size
+        count = len(SIGNALS) if box.height >= 3 * len(SIGNALS) else min(len(SIGNALS) - 1, box.height)
+        slo = self.live.episodes.scenario.slo
+        promised = self._selected == len(view.names)
+        limits = (None, slo.bad_frac, slo.p95_s, None, None) if promised else (None,) * len(SIGNALS)
+        lines: list[Text] = []
+        for signal in range(count):
+            height = (box.height - len(lines)) // (count - signal)
+            lines += panels.chart_lines(view, signal, self._selected, limits[signal], box.width, height, palette)
+        return Text("\n").join(lines)
+
+    def _state(self) -> str:
+        if self._view.finished:
+            return "over"
+        return f"▶ {SPEEDS[self._speed]}/s" if self.running else "paused"
+
+    def _mode(self) -> str:
+        if self.on_call:
+            return "YOU ARE ON CALL"
+        return "agent shadows" if self.live.replay.study.shadow else self._agent_name() or "nobody acts"
+
+    def _agent_name(self) -> str:
+        return self.live.replay.policy or ""
+
+    def _page(self) -> Text:
+        if self._view.finished:
+            return Text.assemble(
+                ("The episode is over. ", "bold"), "v: the oracle's verdict   r: what was hidden   q: quit"
+            )
+        if self._said is None:
+            return Text()
+        names = self.live.episodes.actions.names
+        return Text.assemble(
+            ("You are paged. ", "bold"), (names[int(self._said.choice[0])], "bold"), "?",
+            "   enter: do it   a: something else   w: leave it",
+        )  # fmt: skip
+
+    # the clock
+
+    def _go(self) -> None:
+        self.run_worker(self._run(), group="clock", exclusive=True)
+
+    async def _run(self) -> None:
+        """Go on while the clock runs."""
+        loop, drawn = asyncio.get_running_loop(), 0.0
+        while self.running and not self.live.finished:
+            begun = loop.time()
+            # what nobody could see need not be drawn
+            await self._step(draw=not self._hurry or begun - drawn > _GLANCE_S)
+            drawn = drawn if begun - drawn <= _GLANCE_S else begun
+            pause = 0.0 if self._hurry else 1.0 / SPEEDS[self._speed] - (loop.time() - begun)
+            await asyncio.sleep(max(0.0, pause))
+
+    async def _step(self, action: int | None = None, *, draw: bool = True) -> None:
+        """Go on by one step; somebody on call is asked first if the agent would act."""
+        async with self._busy:
+            if self.live.finished:
+                return
+            loop = asyncio.get_running_loop()
+            try:
+                paged = await loop.run_in_executor(self._executor, self._think, action)
+            except SimError as error:
+                self.notify(str(error), severity="error")
+                self.running = False
+                paged = None
+            self._said = paged
+            if paged is not None:
+                self.running = self._hurry = False
+                self.bell()
+            if self.live.finished:
+                self.running, self.reveal = False, True
+            draw = draw or paged is not None or self.live.finished
+            if draw:
+                self._view = await loop.run_in_executor(self._executor, self._look)
+        if draw:
+            self._show()
+
+    def _think(self, action: int | None) -> AgentStep | None:
+        """Take a step, in the thread that may; return what the agent would do if somebody has to be asked first."""
+        if action is None and self.on_call:
+            said = self.live.advice()
+            if said is not None and (said.choice[0] > 0 or said.opened):
+                return said
+            action = 0
+        self.live.step(action)
+        return None
+
+    def _look(self) -> View:
+        return look(self.live, self._said, reveal=self.reveal)
+
+    async def _redraw(self) -> None:
+        async with self._busy:
+            self._view = await asyncio.get_running_loop().run_in_executor(self._executor, self._look)
+        self._show()
+
+    # the keys
+
+    def action_pause(self) -> None:
+        """Go on, or pause."""
+        self._hurry = False
+        self.running = not self.running and not self.live.finished and self._said is None
+        self._show()
+        if self.running:
+            self._go()
+
+    async def action_once(self) -> None:
+        """Take one step."""
+        self.running = False
+        if self._said is None:
+            await self._step()
+
+    def action_speed(self, by: int) -> None:
+        """Go faster or slower."""
+        self._speed = min(max(self._speed + by, 0), len(SPEEDS) - 1)
+        self._show()
+
+    def action_end(self) -> None:
+        """Go on to the end as fast as it goes."""
+        if self._said is None and not self.live.finished:
+            self.running = self._hurry = True
+            self._go()
+
+    async def action_take_over(self) -> None:
+        """Take over from the agent, or hand back."""
+        self.on_call = not self.on_call
+        if not self.on_call:
+            self._said = None
+        await self._redraw()
+
+    def action_act(self) -> None:
+        """Choose an action."""
+        if self.live.finished:
+            return
+        self.running = False
+        self._show()
+        self.run_worker(self._choose(), group="choice", exclusive=True)
+
+    async def _choose(self) -> None:
+        async with self._busy:  # let a step under way end
+            loop = asyncio.get_running_loop()
+            said = await loop.run_in_executor(self._executor, self.live.advice)
+        table, legal = self.live.episodes.actions, self.live.episodes.observation.legal[0]
+        offers = [
+            Offer(i, name, f"cost {table.cost[i]:g}, after {table.delay_s[i]:g} s")
+            for i, name in enumerate(table.names)
+            if legal[i]
+        ]
+        advised = -1 if said is None or said.choice[0] == 0 else int(said.choice[0])
+        chosen = await self.push_screen_wait(Choosing(offers, advised))
+        if chosen is not None:
+            await self._decide(chosen)
+
+    async def action_advised(self) -> None:
+        """Do what the agent advises."""
+        if self._said is not None:
+            await self._decide(int(self._said.choice[0]))
+
+    async def action_wait(self) -> None:
+        """Leave everything as it is."""
+        if self._said is not None:
+            await self._decide(0)
+
+    async def _decide(self, action: int) -> None:
+        await self._step(action)
+        self.running = not self.live.finished
+        if self.running:
+            self._go()
+        self._show()
+
+    def action_select(self, by: int) -> None:
+        """Draw another service."""
+        n = self.live.episodes.topology.n_services + 1
+        # the system is on top
+        self._selected = ((self._selected + 1) % n + by - 1) % n
+        self._show()
+
+    def action_scroll_log(self, by: int) -> None:
+        """Go back and forth in the log."""
+        self._back = min(max(0, self._back + by), max(0, len(self._view.lines) - 1))
+        self._show()
+
+    async def action_reveal(self) -> None:
+        """Show what the agent cannot see, or hide it."""
+        self.reveal = not self.reveal
+        await self._redraw()
+
+    def action_dark(self) -> None:
+        """Change between dark and light."""
+        self.theme = "textual-light" if self.current_theme.dark else "textual-dark"
+        self._show()
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.running = False
+        self._show()
+        self.push_screen(Help())
+
+    def action_verdict(self) -> None:
+        """Show the verdict."""
+        if self.live.finished and not isinstance(self.screen, VerdictScreen):
+            if self.verdict is None:
+                self.verdict = Verdict(self.live, **self._how)
+            self.push_screen(VerdictScreen(self.verdict, self._executor))
