@@ -30,7 +30,7 @@ def ishigami(unit: Floats) -> Floats:
 
 
 def test_the_shares_of_ishigamis_function_are_those_of_the_formula() -> None:
-    design = sobol_design(3, 2048, seed=1)
+    design = sobol_design(3, 1024, seed=1)
     shares = sobol_shares(ishigami(design.unit), 3, seed=1)
     for found, truth in ((shares.first, FIRST), (shares.total, TOTAL)):
         for interval, value in zip(found, truth, strict=False):
@@ -54,8 +54,8 @@ def test_the_shares_are_those_of_scipy() -> None:
 
 
 def test_chance_has_the_share_that_no_parameter_explains() -> None:
-    design = sobol_design(2, 2048, seed=3)
-    noise = np.random.Generator(np.random.PCG64(np.random.SeedSequence(5))).standard_normal(2 * 2048)
+    design = sobol_design(2, 1024, seed=3)
+    noise = np.random.Generator(np.random.PCG64(np.random.SeedSequence(5))).standard_normal(2 * 1024)
     # variances: 1/12 of the parameter, 1/12 of chance
     outcome = design.unit[:, 0] + math.sqrt(1 / 12) * noise[design.run]
     shares = sobol_shares(outcome, 2, seed=1)
