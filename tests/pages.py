@@ -47,6 +47,7 @@ ALWAYS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST),
     "counterfactual": ("--futures=1", "--horizon=12"),
     "eval": ("--episodes", "--steps"),
+    "sensitivity": ("--steps", "--samples=4"),
     "map": ("--steps=30", "--onsets=30", "--runs=2", "--horizon=4"),
     "rca simulate": ("--episodes", "--steps"),
     "sweep": ("--steps", "--replications", "--train-episodes"),
@@ -133,6 +134,8 @@ def small(command: list[str], page: str = "") -> list[str]:
         return made
     for wanted in ALWAYS[named]:
         option, _, value = wanted.partition("=")
+        if option == "--replications" and "--refine" in made:  # which finds out how many there are
+            option, value = "--budget", "12"
         size = value or sizes[option]
         if option not in made:
             made += [option, size]
