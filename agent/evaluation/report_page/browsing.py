@@ -69,13 +69,17 @@ def choose(episodes: pl.DataFrame, number: int) -> list[Choice]:
 
 
 def _in_turn(queues: Sequence[tuple[str, list[int]]], number: int) -> Iterator[Choice]:
-    """Yield the first of every kind, then the second of every kind, without repetition."""
+    """Yield the next row of every kind in turn, each row once."""
     seen: set[int] = set()
-    for depth in range(max((len(rows) for _, rows in queues), default=0)):
+    while len(seen) < number:
+        before = len(seen)
         for why, rows in queues:
-            if depth < len(rows) and len(seen) < number and rows[depth] not in seen:
-                seen.add(rows[depth])
-                yield Choice(rows[depth], why)
+            row = next((row for row in rows if row not in seen), None)
+            if row is not None and len(seen) < number:
+                seen.add(row)
+                yield Choice(row, why)
+        if len(seen) == before:
+            return
 
 
 def browse(source: Source, choice: Choice, part: str, *, threads: int | None = None) -> Browsed:
