@@ -174,7 +174,9 @@ def _logs(played: Played, key: str) -> Listing | None:
     records = episode_logs(played.episodes, 0)
     if played.trace is not None:
         records += journal(played.episodes, played.trace, 0).records
-    lines = _gathered(sorted(records, key=lambda one: one.time_s), 2.5 * played.episodes.scenario.timing.step_s)
+    # the burn-in is not part of the episode
+    records = sorted((one for one in records if one.time_s >= 0.0), key=lambda one: one.time_s)
+    lines = _gathered(records, 2.5 * played.episodes.scenario.timing.step_s)
     if not lines:
         return None
     ranks = {"ERROR": 0, "WARN": 1, "INFO": 2, "DEBUG": 3}
