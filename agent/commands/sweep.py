@@ -114,6 +114,8 @@ def _run(
     helper = Helper(*parts) if options["engine"] == "batch" else None
     planned = len(found.cells()) * found.replications
     started, cpu = time.perf_counter(), time.process_time()
+    if folder is not None:
+        folder.claim()
     with Compiling(quiet=quiet, helper=helper) as compiling:
         crew = _taught(worlds, spec, crew, before, options)
         done: set[int] = set()
