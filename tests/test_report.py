@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -195,6 +196,29 @@ def test_episodes_worth_looking_at_come_in_turn() -> None:
     ]  # fmt: skip
     assert len(choose(table, 2)) == 2
     assert choose(table, 0) == []
+
+
+def test_after_ctrl_c_there_is_a_page_with_what_was_done(
+    results: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agent.evaluation.report_page import browsing
+
+    once = browsing.play_replay
+    left = [1]
+
+    def play(*given: Any, **more: Any) -> Any:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return once(*given, **more)
+
+    monkeypatch.setattr(browsing, "play_replay", play)
+    out = tmp_path / "x.html"
+    found = invoke("report", results / "compared", results / "study", "--episodes", 3, "--out", out)
+    assert found.code == 1
+    text = out.read_text(encoding="utf-8")
+    assert "Stopped by Ctrl-C: 1 of 3 episodes are shown." in text
+    assert text.count('<details class="episode"') == 1
 
 
 def test_every_mistake_is_told_at_once(results: Path, tmp_path: Path, invoke: Invoke) -> None:

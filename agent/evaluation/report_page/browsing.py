@@ -1,8 +1,8 @@
 """Episodes to look at: which ones are worth it, and what is told of each after it was played again."""
 
-__all__ = ["Choice", "browse", "choose"]
+__all__ = ["Choice", "browse", "browse_all", "check_rows", "choose"]
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -301,15 +301,36 @@ def check_rows(source: Source, rows: Sequence[int]) -> list[str]:
 
 
 def browse_all(
-    source: Source, choices: Sequence[Choice], part: str, *, threads: int | None = None, on_done: Any = None
-) -> tuple[list[Browsed], list[str]]:
-    """Return the episodes that could be played again, and why others could not."""
-    found, wrong = [], []
+    source: Source,
+    choices: Sequence[Choice],
+    part: str,
+    *,
+    threads: int | None = None,
+    on_done: Callable[[float], None] | None = None,
+) -> tuple[list[Browsed], list[str], bool]:
+    """Return the episodes that could be played again, why others could not, and whether Ctrl-C ended it.
+
+    Parameters
+    ----------
+    source, choices
+        The results, and which of their rows.
+    part
+        Id of the part of the page.
+    threads
+        Without influence on what comes out.
+    on_done
+        Called with 1 after every episode.
+    """
+    found: list[Browsed] = []
+    wrong: list[str] = []
     for choice in choices:
         try:
             found.append(browse(source, choice, part, threads=threads))
         except ResultsError as error:
             wrong.append(f"row {choice.row} cannot be played again: {error}")
+        except KeyboardInterrupt:
+            wrong.append(f"Stopped by Ctrl-C: {len(found)} of {len(choices)} episodes are shown.")
+            return found, wrong, True
         if on_done is not None:
-            on_done(1)
-    return found, wrong
+            on_done(1.0)
+    return found, wrong, False
