@@ -39,9 +39,9 @@ def timeline_of(episodes: Episodes, trace: AgentTrace | None, *, key: str = "tim
         key=key,
         title=title or f"{run.split} run {run.run}, seed {run.seed}",
         about=(
-            "The golden signals of every service and of the system as its clients see it (thick), and the"
-            " agent's anomaly score. Above them: when the fault was there, when an incident and an alarm were open, whom"
-            " the agent suspected, and when it acted."
+            "The golden signals of every service and of the system as its clients see it (thick), and the agent's"
+            " anomaly score. Above them: when the fault was there, when an incident and an alarm were open, whom the"
+            " agent suspected, and when it acted."
         ),
         end_s=end_s,
         panels=_panels(episodes, trace),
