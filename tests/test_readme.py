@@ -17,7 +17,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WRITTEN = [path for path in PAGES if "reference" not in path.parts]
 
 #: Sizes at which the commands of the docs run here.
-SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"), ("--replications", "1"), ("--samples", "2"))
+SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"), ("--replications", "1"), ("--samples", "2"),
+         ("--regret", "1"))  # fmt: skip
 MAP = ["--steps", "30", "--onsets", "30", "--runs", "2", "--horizon", "6"]
 TIMING = ["--steps", "60", "--runs", "4"]
 TIMING_OF = {
@@ -26,7 +27,11 @@ TIMING_OF = {
 }  # fmt: skip
 #: Those that every command of a kind gets.
 _CONTEST = ("--episodes", "--steps", "--train-episodes")
-ALWAYS = {"eval": ("--episodes", "--steps"), **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST)}
+ALWAYS = {
+    "eval": ("--episodes", "--steps"),
+    "cost": ("--episodes", "--steps"),
+    **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST),
+}
 
 
 def blocks(path: Path, language: str) -> list[str]:
