@@ -39,12 +39,13 @@ LANGUAGES = ("bash", "python", "yaml", "text")
 #: Sizes at which the commands of the docs run here, where a command names the option.
 SMALL = {
     "--episodes": "2", "--steps": "60", "--train-episodes": "2", "--train-seeds": "1", "--replications": "1",
-    "--samples": "2", "--clean": "6",
+    "--samples": "2", "--clean": "6", "--regret": "1",
 }  # fmt: skip
 _CONTEST = ("--episodes", "--steps", "--train-episodes")
 #: Those that a command gets in any case; with a value it is one of its own.
 ALWAYS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST),
+    "cost": ("--episodes", "--steps"),
     "counterfactual": ("--futures=1", "--horizon=12"),
     "eval": ("--episodes", "--steps"),
     "sensitivity": ("--steps", "--samples=4"),
