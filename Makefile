@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-guard docs clean
+.PHONY: help run test lint bench bench-guard docs site screenshots clean
 
 help:
 	@echo "make run          create .venv, evaluate $(EPISODES) episodes into results/"
@@ -15,6 +15,8 @@ help:
 	@echo "make bench        the benchmark table (bench/README.md says how to read it)"
 	@echo "make bench-guard  the ratios that must hold, in short"
 	@echo "make docs         write docs/reference, the README's timeline and the validity table anew"
+	@echo "make site         the documentation as a static site in build/site (no network needed to read it)"
+	@echo "make screenshots  the pictures of the documentation anew, docs/images (some need chromium)"
 	@echo "make clean        remove .venv and what the tools left behind (results stay)"
 
 # Stamps: the environment is made anew only when what goes into it changes.
@@ -32,6 +34,11 @@ $(VENV)/.runtime: $(VENV)/.made pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.runtime
 	@echo "installing the test tools ..."
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.runtime
+	@echo "installing the site generator ..."
+	@$(PIP) --editable '.[docs]'
 	@touch $@
 
 run: $(VENV)/.runtime
@@ -59,6 +66,13 @@ bench-guard: $(VENV)/.dev
 
 docs: $(VENV)/.runtime
 	$(BIN)/python -c 'import cli; from agent.commands.reference import write; write(cli.cli, ".")'
+
+site: $(VENV)/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html -d build/doctrees docs build/site
+	@echo "open build/site/index.html"
+
+screenshots: $(VENV)/.dev
+	$(BIN)/python -m docs.screenshots
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

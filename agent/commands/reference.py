@@ -177,7 +177,8 @@ def _faults() -> str:
         "# Faults",
         "",
         "Written as `TYPE@TARGET`, an edge as `TYPE@CALLER:CALLEE` (`clients:api` is the border). A fault lives in a",
-        "place, and heals when the place is replaced. Parameters are those of `simcore.codes.Param`; they take their",
+        "place, and heals when the place is replaced. Parameters are those of `simcore.codes.Param`, here at",
+        "severity 1 at the api of `three_tier` ([why so strong](../explanation/defaults.md)); they take their",
         "neutral value again when a timed fault ends.",
         "",
     ]
@@ -186,7 +187,7 @@ def _faults() -> str:
             f"`{name}`",
             kind.aim.value,
             kind.mechanism,
-            ", ".join(param.name for param, _ in kind.effects(1.0, shop, 0)).lower(),
+            ", ".join(f"{param.name.lower()} {value:g}" for param, value in kind.effects(1.0, shop, 0)),
             kind.signature,
             kind.fixes,
             ", ".join(f"{place.name.lower()} {share:.0%}" for place, share in kind.places.items()),
@@ -196,7 +197,7 @@ def _faults() -> str:
     ]
     return "\n".join(
         lines
-        + _table(("type", "aimed at", "mechanism", "parameters", "signature", "fixes", "lives in", "profiles"), rows)
+        + _table(("type", "aimed at", "mechanism", "at severity 1", "signature", "fixes", "lives in", "profiles"), rows)
     )
 
 
