@@ -19,6 +19,7 @@ WRITTEN = [path for path in PAGES if "reference" not in path.parts]
 #: Sizes at which the commands of the docs run here.
 SMALL = (("--episodes", "2"), ("--steps", "60"), ("--train-episodes", "2"))
 MAP = ["--steps", "30", "--onsets", "30", "--runs", "2", "--horizon", "6"]
+PROFILE = ["--steps", "12", "--rounds", "1"]
 #: Those that every command of a kind gets.
 _CONTEST = ("--episodes", "--steps", "--train-episodes")
 ALWAYS = {"eval": ("--episodes", "--steps"), **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST)}
@@ -43,6 +44,8 @@ def small(command: list[str]) -> list[str]:
             made += [option, size]
     if made[0] == "map":
         made += MAP
+    if made[0] == "profile":
+        made += PROFILE
     return made
 
 
