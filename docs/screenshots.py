@@ -53,8 +53,8 @@ SHOTS = {
         "compared.png",
     ),
     "map.png": Shot(
-        "mendsim map --fault traffic_surge@workload --loads 0.7,1,1.3 --severities 0.3,0.6,0.9 --delays 3,12"
-        " --png map.png",
+        "mendsim map --fault traffic_surge@workload --loads 0.7,1,1.3 --severities 0.3,0.6,0.9 --delays 3"
+        " --runs 6 --png map.png",
         "map.png",
     ),
     "watch.svg": Shot(f"mendsim watch {_EPISODE}", "watch.svg", keys=("n",) * 66),
