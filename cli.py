@@ -11,8 +11,10 @@ import click
 
 from agent.commands.abstain import abstain
 from agent.commands.base import Group
+from agent.commands.bench import bench
 from agent.commands.catalogue import actions, faults
 from agent.commands.compare import compare
+from agent.commands.cost import cost
 from agent.commands.counterfactual import counterfactual
 from agent.commands.detect import detect
 from agent.commands.eval import evaluate
@@ -23,6 +25,7 @@ from agent.commands.map import optimal_map
 from agent.commands.ope import ope
 from agent.commands.profile import profile
 from agent.commands.rca import rca
+from agent.commands.report import report
 from agent.commands.run import run
 from agent.commands.scenario import scenario
 from agent.commands.sweep import sweep
@@ -47,8 +50,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, watch, evaluate, sweep, timing, train, compare, isolate, abstain, ope, explain, counterfactual, optimal_map,
-    detect, rca, export, scenario, faults, actions, validate, profile,
+    run, watch, evaluate, sweep, timing, report, train, compare, isolate, abstain, ope, explain, counterfactual,
+    optimal_map, detect, rca, cost, export, scenario, faults, actions, validate, profile, bench,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -12,7 +12,7 @@ __all__ = [
 ]  # fmt: skip
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -111,6 +111,18 @@ class Situation:
     diagnosis: Diagnosis  #: (row,) of these runs
     signature: Signature  #: (row,)
     allowed: Bools  #: (row, action) legal and within the guardrails; noop always
+    in_vain: Ints  #: (row,) how many actions of this incident did not help
+
+    def part(self, rows: Ints) -> "Situation":
+        """Return some of the rows."""
+        said, seen = self.diagnosis, self.signature
+        diagnosis = replace(
+            said, **{name: getattr(said, name)[rows] for name in ("runs", "suspect", "confidence", "ranked")},
+            blame=None if said.blame is None else said.blame[rows], explain=lambda row: said.explain(int(rows[row])),
+        )  # fmt: skip
+        signature = Signature(*(getattr(seen, part.name)[rows] for part in fields(Signature)))
+        own = {name: getattr(self, name)[rows] for name in ("runs", "keys", "allowed", "in_vain")}
+        return replace(self, diagnosis=diagnosis, signature=signature, **own)
 
 
 @dataclass(frozen=True, slots=True)

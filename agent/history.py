@@ -82,13 +82,17 @@ class History:
         (run,) step since which the run is not quiet, less one because alarms come late; -1 while it is quiet.
     step
         The last step pushed, -1 before the first.
+    signals
+        The same of what traces and logs say, without the system's row: (.., service, signal); None: there is neither.
     """
 
     #: What belongs to single runs.
-    PER_RUN = ("ring", "centre", "spread", "_count", "normal", "kept", "onset", "_arrived")
+    PER_RUN = ("ring", "centre", "spread", "_count", "normal", "kept", "onset", "_arrived", "signals")
 
-    def __init__(self, topology: Topology, n_runs: int) -> None:
-        shape = (n_runs, topology.n_services + 1, len(Metric))
+    def __init__(self, topology: Topology, n_runs: int, *, rows: int | None = None, columns: int = len(Metric)) -> None:
+        shape = (n_runs, topology.n_services + 1 if rows is None else rows, columns)
+        self._topology = topology
+        self.signals: History | None = None
         self.ring: Floats = np.full((n_runs, WINDOW, *shape[1:]), np.nan)
         self.normal: Floats = np.full((n_runs, NORMAL_STEPS, *shape[1:]), np.nan)
         self.kept: Ints = np.zeros(n_runs, np.int64)
@@ -109,14 +113,23 @@ class History:
         quiet
             (run,) whether neither an alarm is open nor the SLO broken.
         """
-        self.step = observation.step
+        self._take(observation.step, observation.metrics, observation.fresh, quiet)
+        if observation.signals is not None:
+            if self.signals is None:
+                n_runs, rows, columns = observation.signals.shape
+                self.signals = History(self._topology, n_runs, rows=rows, columns=columns)
+            self.signals._take(observation.step, observation.signals, observation.fresh, quiet)
+
+    def _take(self, step: int, values: Floats, fresh: Bools, quiet: Bools) -> None:
+        """Write the values (run, row, column) of one step."""
+        self.step = step
         slot = self.step % WINDOW
         old = (self.step - DELAY) % WINDOW
         _push(
-            self.ring, slot, old, observation.fresh, quiet, np.ascontiguousarray(observation.metrics),
+            self.ring, slot, old, fresh, quiet, np.ascontiguousarray(values),
             self._count, self.centre, self.spread, MEMORY_STEPS,
         )  # fmt: skip
-        self._arrived[:, slot] = observation.fresh
+        self._arrived[:, slot] = fresh
         kept = np.flatnonzero(quiet & self._arrived[:, old])
         self.normal[kept, self.kept[kept] % NORMAL_STEPS] = self.ring[kept, old]
         self.kept[kept] += 1

@@ -283,15 +283,16 @@ class Agent:
         )  # fmt: skip
         strange = detection.excess > STRANGE
         target = self._guard.target(runs, diagnosis.suspect, diagnosis.ranked, strange)
-        again = self._guard.tried(runs)
+        in_vain = self._guard.in_vain(runs)
         situation = Situation(
             runs=runs,
             keys=subkeys(self._keys[runs], self._count[runs] + np.uint64(_DECISION)),
             observation=observation,
             history=self._history,
             diagnosis=diagnosis,
-            signature=signatures(self._topology, observation, self._history, runs, target, again),
+            signature=signatures(self._topology, observation, self._history, runs, target, in_vain > 0),
             allowed=self._guard.allowed(observation, runs),
+            in_vain=in_vain,
         )
         return self._decide(situation, severity, forced, choice)
 

@@ -49,6 +49,9 @@ DETECTORS: dict[str, Entry] = {
 DIAGNOSERS: dict[str, Entry] = {
     "baro": Entry("agent.diagnosers.deviations", "Baro", "farthest scrape from the median, in quartile distances"),
     "bayes": Entry("agent.diagnosers.bayes", "Bayes", "the posterior of service and fault, learned from incidents"),
+    "bayes_all": Entry(
+        "agent.diagnosers.bayes_all", "BayesAll", "as bayes, with traces and logs where the scenario has them"
+    ),
     "causal_rank": Entry(
         "agent.diagnosers.causal_rank", "CausalRank", "anomaly, correlation with the symptoms, call graph (default)"
     ),

@@ -1,6 +1,8 @@
 """What all benchmarks share: CPU time as the clock, and a table of work per CPU-second after pytest-benchmark's own."""
 
+import dataclasses
 import itertools
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -71,6 +73,11 @@ class Holds(Protocol):
         """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--notes", type=Path, help="append every benchmark to this file as it is done, as JSON lines")
+    parser.addoption("--rounds-at-most", type=int, default=1000, help="time nothing more often than this")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ROWS], config.stash[_CALIBRATIONS], config.stash[_HELD] = [], [], []
 
@@ -86,20 +93,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def timed(benchmark: Any, request: pytest.FixtureRequest) -> Timed:
     """Return a function that measures and adds a line to the table."""
     rows, calibrations = request.config.stash[_ROWS], request.config.stash[_CALIBRATIONS]
+    notes, at_most = request.config.getoption("--notes"), request.config.getoption("--rounds-at-most")
 
     def run(
         group: str, what: str, piece: Callable[[], T], *, done: Callable[[T], Mapping[str, int]], rounds: int = 20
     ) -> T:
         benchmark.group = group
-        result: T = benchmark.pedantic(piece, rounds=rounds, warmup_rounds=1)
+        result: T = benchmark.pedantic(piece, rounds=min(rounds, at_most), warmup_rounds=1)
         counts = done(result)
         if benchmark.stats is not None:
             calibrations.extend(cpu_s(calibration) for _ in range(5))
             benchmark.extra_info.update(counts, calibration_s=min(calibrations[-5:]))
             rows.append(Row(group, what, counts, benchmark.stats["min"]))
+            if notes is not None:
+                _note(notes, request.node.nodeid, rows[-1], min(calibrations[-5:]))
         return result
 
     return run
+
+
+def _note(path: Path, name: str, row: Row, calibration_s: float) -> None:
+    """Append a benchmark to a file that another process reads."""
+    whole = {"name": name, **dataclasses.asdict(row), "calibration_s": calibration_s}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(whole) + "\n")
 
 
 @pytest.fixture

@@ -220,6 +220,7 @@ def ask(
     *,
     seed: int = 0,
     allowed: npt.NDArray[np.bool_] | None = None,
+    in_vain: int = 0,
     **changes: object,
 ) -> Situation:
     """Return a situation in which every run has a decision to take on the same suspect."""
@@ -234,4 +235,5 @@ def ask(
         diagnosis=Diagnosis(runs, target, np.ones(n_runs), np.tile(np.arange(3), (n_runs, 1)), lambda row: "because"),
         signature=signatures(TOPOLOGY, observation, history, runs, target, np.zeros(n_runs, np.bool_)),
         allowed=observation.legal if allowed is None else allowed,
+        in_vain=np.full(n_runs, in_vain),
     )

@@ -1,6 +1,7 @@
 """The terminal in which an episode is watched, driven without one."""
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from agent.console.charts import area, ceiling
 from agent.console.screens import Choosing, Help
 from agent.console.verdict import VerdictScreen
 from agent.console.view import look
+from agent.evaluation.mended import over_s
 from agent.evaluation.replay import Live, Replay, play_replay
 from agent.evaluation.study import Study
 from agent.evaluation.timeline import TRUTH
@@ -80,7 +82,7 @@ def test_on_call_the_clock_stops_when_the_agent_would_act_and_goes_on_as_told(re
         await settled(pilot, lambda: app._said is not None)
         asked.append(app.live.episodes.step)
         assert not app.running
-        assert "You are paged" in words(app, "page")
+        await settled(pilot, lambda: "You are paged" in words(app, "page"))
         await pilot.press("n", "space")
         assert app.live.episodes.step == asked[0], "the clock stands until there is an answer"
         await pilot.press("w")
@@ -115,15 +117,15 @@ def test_an_action_is_found_by_typing_and_taken(replay: Replay) -> None:
 
     async def how(pilot: Pilot[None]) -> None:
         await pilot.press("n", "a")
-        await settled(pilot, lambda: isinstance(app.screen, Choosing))
+        await settled(pilot, lambda: isinstance(app.screen, Choosing) and isinstance(app.focused, Input))
         listed = app.screen.query_one(OptionList)
         assert listed.option_count == int(app.live.episodes.observation.legal[0].sum())
         await pilot.press(*"restart db")
+        await settled(pilot, lambda: listed.option_count == 1)
         assert app.screen.query_one(Input).value == "restart db"
-        assert listed.option_count == 1
         await pilot.press("enter")
-        await settled(pilot, lambda: bool(app.live.episodes.records))
-        assert "restart(db)" in words(app, "agent")
+        await settled(pilot, lambda: bool(app.live.episodes.records) and "restart(db)" in words(app, "agent"))
+        assert not app.running, "it was paused before"
 
     drive(app, how)
     record = app.live.episodes.records[0]
@@ -145,13 +147,14 @@ def test_the_fault_is_hidden_until_asked_for(replay: Replay) -> None:
 
     async def how(pilot: Pilot[None]) -> None:
         await pilot.press(*["n"] * 14)
+        await settled(pilot, lambda: app._view.step == 14)
         assert "error_burst" not in words(app, "log")
         assert not app._view.faults
         await pilot.press("r")
-        assert "error_burst@db" in words(app, "log")
+        await settled(pilot, lambda: "error_burst@db" in words(app, "log"))
         assert app._view.faults == ((12.0, 60.0),)
         await pilot.press("r")
-        assert "error_burst" not in words(app, "log")
+        await settled(pilot, lambda: "error_burst" not in words(app, "log"))
 
     drive(app, how)
 
@@ -162,6 +165,7 @@ def test_every_panel_fits_at_every_size(replay: Replay, size: tuple[int, int]) -
 
     async def how(pilot: Pilot[None]) -> None:
         await pilot.press(*["n"] * 16, "down", "d")
+        await settled(pilot, lambda: app._view.step == 16)
         assert app.query_one("#charts", Static).content_size
         for name in ("charts", "services", "log", "tape"):
             panel = app.query_one(f"#{name}", Static)
@@ -171,7 +175,7 @@ def test_every_panel_fits_at_every_size(replay: Replay, size: tuple[int, int]) -
                 widest = max((len(line) for line in lines if name != "log"), default=0)
                 assert widest <= panel.content_size.width, name
         await pilot.press("question_mark")
-        assert isinstance(app.screen, Help)
+        await settled(pilot, lambda: isinstance(app.screen, Help))
         await pilot.press("escape")
 
     drive(app, how, size)
@@ -267,3 +271,19 @@ def test_an_episode_is_drawn_with_all_services_and_marks(invoke: Invoke, tiny: s
     refused = invoke("run", *given, "--onset", "60", "--plot", drawn)
     assert refused.code == 2
     assert "use --force" in refused.err
+
+
+def test_a_fault_is_over_when_its_place_was_replaced(replay: Replay) -> None:
+    live = Live(replay)
+    while live.episodes.step < 14:
+        live.step(0)
+    fault = live.episodes.runs[0].faults[0]
+    assert over_s(fault, live.episodes) == live.episodes.n_steps * 5.0
+    names = live.episodes.actions.names
+    live.step(names.index("restart(api)"))
+    live.step(names.index("restart(db)"))
+    record = live.episodes.records[-1]
+    assert record.succeeds
+    assert over_s(fault, live.episodes) == record.effect_s
+    brief = dataclasses.replace(fault, duration_s=6.0)
+    assert over_s(brief, live.episodes) == fault.onset_s + 6.0

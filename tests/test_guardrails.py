@@ -93,11 +93,11 @@ def test_what_did_not_help_is_not_repeated_in_the_incident() -> None:
     assert not seen["restart(db)"]
     assert seen["restart(api)"]
     assert seen["noop"]
-    assert rails.tried(np.array([0])).tolist() == [True]
+    assert rails.in_vain(np.array([0])).tolist() == [1]
     assert allowed(rails, 60)["restart(db)"]  # after a long while it may be tried again
     rails.forget(np.array([0]))
     assert allowed(rails, 21)["restart(db)"]
-    assert rails.tried(np.array([0])).tolist() == [False]
+    assert rails.in_vain(np.array([0])).tolist() == [0]
 
 
 def test_capacity_may_be_added_several_times() -> None:

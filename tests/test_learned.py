@@ -14,7 +14,7 @@ from agent.diagnosers.max_score import MaxScore
 from agent.evaluation.lessons import Lessons, collect
 from agent.evaluation.teaching import MARGINS, THRESHOLDS, teach
 from agent.policies.arms import ARMS, Arms
-from agent.policies.learned import INPUTS, RANKS, LearnedPolicy, Trees, candidates
+from agent.policies.learned import BELIEF, INPUTS, RANKS, LearnedPolicy, Trees, candidates
 from agent.policies.playbook import Playbook
 from simcore.env import Episodes
 from simcore.errors import InputError
@@ -111,7 +111,7 @@ def test_it_waits_until_users_notice() -> None:
     assert not unnoticed.signature.noticed.any()
     policy = taught(prefers(rotate=0.05))
     assert chosen(policy, unnoticed) == "noop"
-    assert policy.decide(unnoticed).explain(0) == "waits until users notice; rotate(db) comes first then"
+    assert policy.decide(unnoticed).explain(0) == "waits until users notice"
 
 
 def test_it_departs_from_the_playbook_for_more_than_the_margin_only() -> None:
@@ -121,6 +121,25 @@ def test_it_departs_from_the_playbook_for_more_than_the_margin_only() -> None:
     assert chosen(taught(trees, margin=0.02), situation) == "restart(db)"
     explained = taught(trees, margin=0.02).decide(situation).explain(0)
     assert explained == "restart(db) (as the playbook) is predicted to gain +0.0400 of J over waiting"
+
+
+def test_every_action_that_did_not_help_takes_from_what_is_believed_of_the_next() -> None:
+    policy = taught(prefers(rotate=0.05), threshold=0.01)
+    for in_vain in range(4):
+        choices = policy.decide(ask(broken(), 50, DB, in_vain=in_vain))
+        assert choices.score[0] == pytest.approx(0.05 * BELIEF**in_vain)
+        assert TABLE.names[choices.action[0]] == "rotate(db)"
+    tired = policy.decide(ask(broken(), 50, DB, in_vain=5))  # 0.05 * 0.7**5 is below the threshold
+    assert tired.action[0] == 0
+    assert tired.explain(0).startswith("waits: rotate(db) is predicted to gain +0.008")
+
+
+def test_rows_are_decided_each_by_itself() -> None:
+    metrics = np.concatenate([broken(), healthy(1, 60), broken()])
+    together = taught(prefers(rotate=0.05)).decide(ask(metrics, 50, DB))
+    assert [TABLE.names[action] for action in together.action] == ["rotate(db)", "noop", "rotate(db)"]
+    assert together.explain(1) == "waits until users notice"
+    assert together.explain(2).startswith("rotate(db)")
 
 
 @pytest.mark.parametrize("options", [{"margin": -0.1}, {"threshold": float("nan")}])

@@ -238,6 +238,7 @@ def test_all_mistakes_of_a_command_are_told_at_once(at_home: Path, invoke: Invok
     [
         (("--out", "no/where"), "there is no folder"),
         (("--out", "tiny.yaml"), "it is a file; a study goes into a folder"),
+        (("--out", "/proc/study"), "cannot write /proc/study"),
         (("--out", "x.parquet"), "a study goes into a folder, not into a file"),
         (("--out", "full"), "it is not empty and holds no study; choose another folder"),
         (("--out", "full", "--force"), "it is not empty and holds no study"),
@@ -271,6 +272,9 @@ def test_a_folder_that_cannot_be_read_is_told(done: Path, tmp_path: Path) -> Non
         read_study(tmp_path)
     for name, data in contents(done).items():
         (tmp_path / name).write_bytes(data)
+    pl.read_parquet(done / "runs.parquet").drop("j").write_parquet(tmp_path / "runs.parquet")
+    with pytest.raises(ResultsError, match="it is not of this version, it lacks j"):
+        read_study(tmp_path)
     (tmp_path / "runs.parquet").write_bytes(b"no table")
     with pytest.raises(ResultsError, match="cannot read"):
         read_study(tmp_path)

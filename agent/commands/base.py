@@ -2,10 +2,11 @@
 
 __all__ = [
     "Command", "Group", "agent_options", "common_options", "contest_options", "diagnoser_in",
-    "fault_options", "option",
+    "fault_options", "given_command", "option",
 ]  # fmt: skip
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Container
 from typing import Any, TypeVar
 
 import click
@@ -55,6 +56,30 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
     """Declare an option; defaults are shown in the help."""
     settings.setdefault("show_default", True)
     return click.option(*names, cls=Option, **settings)
+
+
+def given_command(outside: Container[str]) -> str:
+    """Return the command under way as it was given, but for what only says how it is run.
+
+    Parameters
+    ----------
+    outside
+        Names of the parameters to leave out.
+    """
+    context = click.get_current_context()
+    words = ["mendsim", str(context.info_name)]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if name in outside or context.get_parameter_source(name) != click.core.ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        flag = [parameter.opts[0]] if isinstance(parameter, click.Option) else []
+        if isinstance(value, bool):
+            words += flag
+        else:
+            for one in value if isinstance(value, tuple) else (value,):
+                words += [*flag, str(one)]
+    return shlex.join(words)
 
 
 def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:

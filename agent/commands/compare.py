@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.commands.base import Command, common_options, contest_options, fault_options, option
+from agent.commands.base import Command, common_options, contest_options, fault_options, given_command, option
 from agent.commands.files import check_picture
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: What is compared if nothing is named; noop always is.
 _POLICIES = "noop,random,threshold_rules,playbook,bandit"
+
+#: Options that say how it is run or where to it goes, not what it is.
+_OUTSIDE = ("out", "png", "force", "quiet", "as_json", "threads", "engine")
 
 
 @click.command(cls=Command, short_help="Policies on the same runs: what is shown, and what is not.")
@@ -57,6 +60,7 @@ def compare(**options: Any) -> int:
 
     plan = Plan(options["train_seeds"], options["train_episodes"], replays=not options["no_replays"])
     metadata = describe(study.scenario, seed=study.seed, arguments=study.arguments())
+    metadata["command"] = given_command(_OUTSIDE)
     writer = None
     if options["out"] is not None:
         writer = ResultsWriter(options["out"], metadata=metadata, force=options["force"])

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.commands.base import Command, agent_options, common_options, fault_options, option
+from agent.commands.base import Command, agent_options, common_options, fault_options, given_command, option
 from agent.commands.files import check_file
 
 if TYPE_CHECKING:
     from agent.evaluation.study import Outcome, Study
     from simcore.telemetry.writers import ResultsWriter
+
+#: Options that say how it is run or where to it goes, not what it is.
+_OUTSIDE = ("out", "policy_out", "force", "quiet", "as_json", "threads", "engine")
 
 
 @click.command("eval", cls=Command, short_help="Many episodes: tables and a summary.")
@@ -57,6 +60,7 @@ def evaluate(**options: Any) -> int:
     from simcore.telemetry.writers import ResultsWriter, describe
 
     metadata = describe(study.scenario, seed=study.seed, arguments=study.arguments())
+    metadata["command"] = given_command(_OUTSIDE)
     writer = None
     if options["out"] is not None:
         writer = ResultsWriter(options["out"], metadata=metadata, force=options["force"])

@@ -1,6 +1,6 @@
 """Files that a command is asked to write: checked before anything runs."""
 
-__all__ = ["check_file", "check_picture"]
+__all__ = ["check_file", "check_picture", "check_picture_folder"]
 
 import importlib.util
 from collections.abc import Sequence
@@ -45,5 +45,20 @@ def check_picture(option: str, path: str | None, force: bool, mistakes: "Mistake
     if path is None:
         return
     check_file(option, path, force, mistakes, (".png", ".svg"))
+    if importlib.util.find_spec("matplotlib") is None:
+        mistakes.lines.append(f"{option} needs matplotlib: install mendsim[pictures]")
+
+
+def check_picture_folder(option: str, path: str | None, force: bool, mistakes: "Mistakes") -> None:
+    """Note whatever keeps pictures from being drawn into a folder, which is made if it is not there."""
+    if path is None:
+        return
+    target = Path(path)
+    if target.exists() and not target.is_dir():
+        mistakes.lines.append(f"{option}: {path} is a file; name a folder")
+    elif not target.resolve().parent.is_dir():
+        mistakes.lines.append(f"{option}: there is no folder {target.resolve().parent}")
+    elif target.is_dir() and any(target.iterdir()) and not force:
+        mistakes.lines.append(f"{option}: {path} is not empty; use --force to replace pictures in it")
     if importlib.util.find_spec("matplotlib") is None:
         mistakes.lines.append(f"{option} needs matplotlib: install mendsim[pictures]")

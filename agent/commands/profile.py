@@ -4,7 +4,8 @@ __all__ = ["profile"]
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -148,4 +149,13 @@ def _object(found: "Profile") -> dict[str, Any]:
     if found.trials is not None:
         plain["trials"] = [dataclasses.asdict(trial) for trial in found.trials]
         plain["advice"] = [dataclasses.asdict(advice) for advice in found.advice()]
-    return plain
+    return cast(dict[str, Any], _finite(plain))
+
+
+def _finite(value: Any) -> Any:
+    """Return plain values with None for nan."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -144,6 +144,68 @@ def simulate(**options: Any) -> None:
     click.echo(f"{'cost':<{width}}{'':>6}" + "".join(f"{cost[name]:>{column}.1%}" for name in names))
 
 
+@rca.command(cls=Command, short_help="What traces and logs add to metrics.")
+@common_options()
+@option("--episodes", type=click.IntRange(1), metavar="N", default=50, help="How many runs.")
+@option("--split", type=click.Choice(["train", "calibrate", "tune", "test"]), default="test", help="Where seeds lie.")
+@option("--round-size", type=click.IntRange(1), metavar="N", default=50, help="Runs in one batch.")
+@option("--detector", metavar="NAME", help="When something is wrong; else the default detector.")
+@option("--detector-seed", type=click.IntRange(0), metavar="N", default=0, help="Of the runs it learns from.")
+@diagnoser_in()
+@option("--traces", type=click.FloatRange(0, 1), metavar="SHARE", default=0.1, help="Of the requests, sampled.")
+@fault_options()
+@option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
+def sources(**options: Any) -> None:
+    """Judge the diagnoser bayes_all by metrics alone, with traces, with logs, and with both, on the same runs.
+
+    Nobody acts. Judged is the diagnosis in force 6 steps after the alarm. The gain over metrics alone is of pairs: the
+    same run, the same alarm, the same scrapes.
+    """
+    import dataclasses
+
+    from agent.commands.setup import Mistakes, build_study, learned_diagnoser
+
+    mistakes = Mistakes()
+    unused = {"diagnoser": None, "diagnoser_in": None, "policy": None, "no_agent": False, "shadow": True}
+    study = build_study(options | unused, mistakes)
+    state = None
+    with mistakes.collect():
+        state = learned_diagnoser(options["diagnoser_in"], ["bayes_all"]).get("bayes_all")
+    mistakes.report()
+    assert study is not None
+    from agent.commands.progress import Compiling, Progress
+    from agent.evaluation.evidence_sources import SETS, compare_sources, observing
+    from agent.evaluation.panel import by_fault
+
+    study = dataclasses.replace(study, scenario=observing(study.scenario, options["traces"], True))
+    quiet = options["quiet"]
+    with Compiling(quiet=quiet), Progress(study.episodes, quiet=quiet) as progress:
+        rows, outcome = compare_sources(
+            study, state=state, engine=options["engine"], threads=options["threads"], on_progress=progress.show
+        )
+    faults = by_fault(outcome.episodes).to_dicts()
+    if options["as_json"]:
+        facts = {"scenario": study.scenario.name, "seed": study.seed, "split": study.split, "traces": options["traces"]}
+        found = {"sources": [dataclasses.asdict(row) for row in rows], "ac1": faults}
+        click.echo(json.dumps(facts | found, indent=2, allow_nan=False))
+        return
+    click.echo(f"{study.scenario.name}: {study.episodes} runs, seed {study.seed}, {options['traces']:.0%} traced\n")
+    if not rows:
+        click.echo("no run has a fault that raised an alarm or broke the SLO")
+        return
+    click.echo(f"{'evidence':<22}{'runs':>5}{'AC@1':>6}  {'within':<14}{'gain':>6}  {'within':<16}{'+':>3}{'-':>4}")
+    for row in rows:
+        within, gained = f"[{row.low:.2f}, {row.high:.2f}]", f"[{row.gain_low:+.2f}, {row.gain_high:+.2f}]"
+        gain = f"{row.gain:>+6.2f}  {gained:<16}{row.better:>3}{row.worse:>4}" if row.sources != "metrics" else ""
+        click.echo(f"{row.sources:<22}{row.runs:>5}{row.ac1:>6.2f}  {within:<14}{gain}".rstrip())
+    heads = ("metrics", "+traces", "+logs", "+both")
+    width = max(len(str(row["fault"])) for row in faults) + 2
+    click.echo(f"\n{'':<{width}}{'runs':>6}" + "".join(f"{head:>9}" for head in heads))
+    for fault in faults:
+        cells = "".join(f"{fault[name]:>9.2f}" for name in SETS)
+        click.echo(f"{fault['fault']:<{width}}{fault['runs']:>6}{cells}")
+
+
 def _names(given: str | None, mistakes: "Mistakes") -> list[str]:
     from agent.registry import DIAGNOSERS
     from simcore.errors import suggest

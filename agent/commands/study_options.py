@@ -66,8 +66,6 @@ def _spec_of(options: dict[str, Any], mistakes: "Mistakes") -> "StudySpec":
     default = click.core.ParameterSource.DEFAULT
     given: dict[str, Any] = {name: options[name] for name in _IN_FILE if context.get_parameter_source(name) != default}
     given["vary"] = {}
-    if not options["vary"]:
-        mistakes.lines.append("--vary KEY=SPEC is missing: what varies? --study FILE may say it too")
     for text in options["vary"]:
         key, equals, values = text.partition("=")
         if not equals or not key.strip() or not values.strip():

@@ -3,7 +3,6 @@
 __all__ = ["sweep"]
 
 import json
-import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.commands.base import Command, agent_options, common_options, fault_options, option
+from agent.commands.base import Command, agent_options, common_options, fault_options, given_command, option
 from agent.commands.study_options import asked
 
 if TYPE_CHECKING:
@@ -115,6 +114,8 @@ def _run(
     helper = Helper(*parts) if options["engine"] == "batch" else None
     planned = len(found.cells()) * found.replications
     started, cpu = time.perf_counter(), time.process_time()
+    if folder is not None:
+        folder.claim()
     with Compiling(quiet=quiet, helper=helper) as compiling:
         crew = _taught(worlds, spec, crew, before, options)
         done: set[int] = set()
@@ -122,7 +123,7 @@ def _run(
             done = folder.resume(before, crew)
         elif folder is not None:
             told = {"name": spec.name, "description": spec.description}
-            more = told | {"command": _command(), "train_episodes": spec.train_episodes}
+            more = told | {"command": given_command(_OUTSIDE), "train_episodes": spec.train_episodes}
             folder.begin(crew, planned=planned, more=more)
         cpu_before, compiled_before = time.process_time(), compiling.cpu_s
 
@@ -175,23 +176,6 @@ def _taught(
     with Progress(spec.train_episodes * len(names), quiet=options["quiet"]) as progress:
         states = learned_on(worlds, crew, names, spec.train_episodes, on_progress=progress.show)
     return replace(crew, states=states | dict(crew.states))
-
-
-def _command() -> str:
-    """Return the command that the study came from, without what only says how it is run."""
-    context = click.get_current_context()
-    words = ["mendsim", "sweep"]
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        if name in _OUTSIDE or context.get_parameter_source(name) != click.core.ParameterSource.COMMANDLINE:
-            continue
-        value = context.params[name]
-        if isinstance(value, bool):
-            words += [parameter.opts[0]]
-        else:
-            for one in value if isinstance(value, tuple) else (value,):
-                words += [parameter.opts[0], str(one)]
-    return shlex.join(words)
 
 
 def _report(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 @option(
     "--scenario", "scenarios", default="three_tier,online_boutique", metavar="NAMES|FILES", help="Joined by commas."
 )
+@option("--diagnoser", "name", type=click.Choice(["bayes", "bayes_all"]), default="bayes", help="Which one learns.")
+@option("--traces", type=click.FloatRange(0, 1), metavar="SHARE", help="bayes_all: of the requests, sampled; else 0.1.")
 @option("--episodes", type=click.IntRange(10), metavar="N", default=400, help="Runs of each to learn from.")
 @option("--seed", type=click.IntRange(0), metavar="N", default=1, help="Every draw follows from it.")
 @option("--detector", metavar="NAME", help="When something is wrong; else the default detector.")
@@ -29,17 +31,24 @@ if TYPE_CHECKING:
 @option("--quiet", is_flag=True, show_default=False, help="Nothing on stderr but errors.")
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def diagnoser(**options: Any) -> None:
-    """Teach the diagnoser `bayes` on simulated incidents of one or more scenarios.
+    """Teach a diagnoser on simulated incidents of one or more scenarios.
 
     Weights are fitted on the split train, probabilities calibrated on half as many runs of calibrate, and verified on
-    as many of tune: accuracy, Brier score, and how often the suspect was right beside its probability.
+    as many of tune: accuracy, Brier score, and how often the suspect was right beside its probability. `bayes_all`
+    learns apart for metrics alone, with traces, with logs and with both; `mendsim rca sources` holds them against
+    each other.
     """
     from agent.commands.setup import Mistakes
 
     mistakes = Mistakes()
+    if options["traces"] is not None and options["name"] != "bayes_all":
+        mistakes.lines.append("--traces is for --diagnoser bayes_all; bayes looks at metrics alone")
     studies = _studies(options, mistakes)
     check_file("--out", options["out"], options["force"], mistakes)
     mistakes.report()
+    if options["name"] == "bayes_all":
+        _teach_all(studies, options)
+        return
     from agent.evaluation.learning import calibrated, fit
     from agent.evaluation.reliability import reliability
     from simcore.telemetry.files import write_json
@@ -67,6 +76,27 @@ def diagnoser(**options: Any) -> None:
         between = f"{bin_['low']:.2f} .. {bin_['high']:.2f}"
         click.echo(f"{between:>14}{bin_['mean']:>7.2f}{bin_['right']:>7.2f}{bin_['share']:>7.0%}")
     click.echo(f"\nstate in {options['out']}")
+
+
+def _teach_all(studies: "list[Study]", options: dict[str, Any]) -> None:
+    """Teach the diagnoser that looks at traces and logs too."""
+    import dataclasses
+
+    from agent.commands.progress import Compiling, Progress
+    from agent.evaluation.evidence_sources import SETS, observing, teach
+    from simcore.telemetry.files import write_json
+
+    share = 0.1 if options["traces"] is None else options["traces"]
+    seen = [dataclasses.replace(study, scenario=observing(study.scenario, share, True)) for study in studies]
+    episodes, quiet = options["episodes"], options["quiet"]
+    total = len(seen) * (episodes + max(10, episodes // 2))
+    with Compiling(quiet=quiet), Progress(total, quiet=quiet) as progress:
+        made = teach(seen, episodes, threads=options["threads"], on_progress=progress.show)
+    write_json(Path(options["out"]), made.state())
+    if options["as_json"]:
+        click.echo(json.dumps({"learned_from": made.learned_from, "sets": SETS, "state": options["out"]}, indent=2))
+        return
+    click.echo(f"learned from {made.learned_from}, by {', '.join(SETS)}; state in {options['out']}")
 
 
 def _studies(options: dict[str, Any], mistakes: Any) -> "list[Study]":

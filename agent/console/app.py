@@ -9,16 +9,14 @@ from typing import Any
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal, Vertical
-from textual.widgets import Footer, Static
+from textual.widgets import Footer
 
-from agent.console import panels
-from agent.console.palette import DARK, LIGHT, Palette
+from agent.console.dashboard import Dashboard, Standing
+from agent.console.palette import DARK, LIGHT
 from agent.console.screens import Choosing, Help, Offer
 from agent.console.verdict import Verdict, VerdictScreen
 from agent.console.view import View, look
 from agent.evaluation.replay import Live
-from agent.evaluation.signals import SIGNALS
 from agent.loop import AgentStep
 from simcore.errors import SimError
 
@@ -51,21 +49,6 @@ class Console(App[None]):
     TITLE = "mendsim watch"
     CSS = """
     Screen { layout: vertical; }
-    #head { height: 1; background: $panel; }
-    #tape { height: 2; }
-    #body { height: 1fr; }
-    #charts { width: 1fr; height: 100%; padding: 0 1; }
-    #side { width: 40; border-left: vkey $panel; padding: 0 0 0 1; }
-    #services { height: auto; }
-    #agent { height: 1fr; overflow-y: auto; margin-top: 1; }
-    #page { height: auto; padding: 0 1; background: $warning 30%; display: none; }
-    #page.paged { display: block; }
-    #log { height: 6; background: $surface; text-wrap: nowrap; text-overflow: ellipsis; }
-    .narrow #side { display: none; }
-    .low #log { height: 2; }
-    .tall #log { height: 11; }
-    .tall #side { width: 50; }
-    .tall #tape { height: 3; padding: 1 0 0 0; }
     ModalScreen { align: center middle; }
     .sheet { width: 78; max-width: 100%; height: auto; max-height: 100%; padding: 0 1; }
     .sheet { background: $surface; border: round $primary; }
@@ -124,15 +107,7 @@ class Console(App[None]):
 
     def compose(self) -> ComposeResult:
         """See ``App``."""
-        yield Static(id="head")
-        yield Static(id="tape")
-        with Horizontal(id="body"):
-            yield Static(id="charts")
-            with Vertical(id="side"):
-                yield Static(id="services")
-                yield Static(id="agent")
-        yield Static(id="page")
-        yield Static(id="log")
+        yield Dashboard()
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
@@ -151,48 +126,31 @@ class Console(App[None]):
 
     def on_resize(self) -> None:
         """Draw anew, and use the room there is."""
-        base, size = self.screen_stack[0], self.size
-        base.set_class(size.height >= 32 and size.width >= 100, "tall")
-        base.set_class(size.width < 70, "narrow")
-        base.set_class(size.height < 18, "low")
+        self._dashboard.fit(self.size.width, self.size.height)
         self.call_after_refresh(self._show)
 
     @property
-    def palette(self) -> Palette:
-        """The colours that go with the theme."""
-        return DARK if self.current_theme.dark else LIGHT
+    def _dashboard(self) -> Dashboard:
+        return self.screen_stack[0].query_one(Dashboard)
 
     def _show(self) -> None:
-        view, palette, base = self._view, self.palette, self.screen_stack[0]
-        run = self.live.episodes.runs[0]
-        title = f"{self.live.episodes.scenario.name} seed {run.seed} run {run.run}"
-        base.query_one("#head", Static).update(
-            panels.head_text(view, title, self._state(), self._mode(), self.size.width, palette)
+        palette = DARK if self.current_theme.dark else LIGHT
+        episodes, slo = self.live.episodes, self.live.episodes.scenario.slo
+        run = episodes.runs[0]
+        self._dashboard.show(
+            self._view,
+            Standing(
+                title=f"{episodes.scenario.name} seed {run.seed} run {run.run}",
+                state=self._state(),
+                mode=self._mode(),
+                has_agent=self.live.playing is not None,
+                selected=self._selected,
+                back=self._back,
+                page=self._page(),
+                limits=(None, slo.bad_frac, slo.p95_s, None, None),
+            ),
+            palette,
         )
-        base.query_one("#tape", Static).update(panels.tape_text(view, self.size.width, palette))
-        base.query_one("#charts", Static).update(self._charts(view, palette))
-        services = base.query_one("#services", Static)
-        room = max(4, base.query_one("#side").content_size.height * 3 // 5)
-        services.update(panels.services_text(view, self._selected, services.content_size.width, room, palette))
-        agent = base.query_one("#agent", Static)
-        agent.update(panels.agent_text(view, self._agent_name(), agent.content_size.width, palette))
-        page = base.query_one("#page", Static)
-        page.set_class(self._said is not None or view.finished, "paged")
-        page.update(self._page())
-        log = base.query_one("#log", Static)
-        log.update(panels.log_text(view, max(1, log.content_size.height), self._back, palette))
-
-    def _charts(self, view: View, palette: Palette) -> Text:
-        box = self.screen_stack[0].query_one("#charts", Static).content_size
-        count = len(SIGNALS) if box.height >= 3 * len(SIGNALS) else min(len(SIGNALS) - 1, box.height)
-        slo = self.live.episodes.scenario.slo
-        promised = self._selected == len(view.names)
-        limits = (None, slo.bad_frac, slo.p95_s, None, None) if promised else (None,) * len(SIGNALS)
-        lines: list[Text] = []
-        for signal in range(count):
-            height = (box.height - len(lines)) // (count - signal)
-            lines += panels.chart_lines(view, signal, self._selected, limits[signal], box.width, height, palette)
-        return Text("\n").join(lines)
 
     def _state(self) -> str:
         if self._view.finished:
@@ -202,16 +160,12 @@ class Console(App[None]):
     def _mode(self) -> str:
         if self.on_call:
             return "YOU ARE ON CALL"
-        return "agent shadows" if self.live.replay.study.shadow else self._agent_name() or "nobody acts"
-
-    def _agent_name(self) -> str:
-        return self.live.replay.policy or ""
+        return "agent shadows" if self.live.replay.study.shadow else self.live.replay.policy or "nobody acts"
 
     def _page(self) -> Text:
         if self._view.finished:
-            return Text.assemble(
-                ("The episode is over. ", "bold"), "v: the oracle's verdict   r: what was hidden   q: quit"
-            )
+            told = "v: the oracle's verdict   r: what was hidden   q: quit"
+            return Text.assemble(("The episode is over. ", "bold"), told)
         if self._said is None:
             return Text()
         names = self.live.episodes.actions.names
@@ -316,11 +270,12 @@ class Console(App[None]):
         """Choose an action."""
         if self.live.finished:
             return
+        went = self.running or self._said is not None
         self.running = False
         self._show()
-        self.run_worker(self._choose(), group="choice", exclusive=True)
+        self.run_worker(self._choose(went), group="choice", exclusive=True)
 
-    async def _choose(self) -> None:
+    async def _choose(self, went: bool) -> None:
         async with self._busy:  # let a step under way end
             loop = asyncio.get_running_loop()
             said = await loop.run_in_executor(self._executor, self.live.advice)
@@ -333,21 +288,23 @@ class Console(App[None]):
         advised = -1 if said is None or said.choice[0] == 0 else int(said.choice[0])
         chosen = await self.push_screen_wait(Choosing(offers, advised))
         if chosen is not None:
-            await self._decide(chosen)
+            await self._decide(chosen, went)
+        elif went and self._said is None:
+            self.action_pause()
 
     async def action_advised(self) -> None:
         """Do what the agent advises."""
         if self._said is not None:
-            await self._decide(int(self._said.choice[0]))
+            await self._decide(int(self._said.choice[0]), True)
 
     async def action_wait(self) -> None:
         """Leave everything as it is."""
         if self._said is not None:
-            await self._decide(0)
+            await self._decide(0, True)
 
-    async def _decide(self, action: int) -> None:
+    async def _decide(self, action: int, go_on: bool) -> None:
         await self._step(action)
-        self.running = not self.live.finished
+        self.running = go_on and not self.live.finished
         if self.running:
             self._go()
         self._show()

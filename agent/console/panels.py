@@ -177,11 +177,11 @@ def _numbers(view: View, row: int, palette: Palette) -> Text:
     return text
 
 
-def agent_text(view: View, who: str, width: int, palette: Palette) -> Text:
+def agent_text(view: View, has_agent: bool, width: int, palette: Palette) -> Text:
     """Return what the agent thinks: alarm, suspect, the last decision with its reasons, and what is under way."""
     text = Text(no_wrap=False)
     thought = view.thought
-    if who == "":
+    if not has_agent:
         text.append("no agent: nobody looks, nobody acts", palette.faint)
     elif thought is None:
         text.append("the agent has seen nothing yet", palette.faint)

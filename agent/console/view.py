@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.api import Decision
+from agent.evaluation.mended import over_s
 from agent.evaluation.replay import Live
 from agent.evaluation.signals import golden
 from agent.evaluation.timeline import TRUTH, Line, clock
@@ -135,9 +136,8 @@ def _scraped(live: Live) -> Floats:
 
 
 def _faults(live: Live) -> tuple[tuple[float, float], ...]:
-    step_s, end = live.episodes.topology.step_s, float(live.episodes.n_steps)
+    step_s = live.episodes.topology.step_s
     spans = []
     for fault in live.episodes.runs[0].faults:
-        until = (fault.onset_s + fault.duration_s) / step_s if fault.duration_s > 0 else end
-        spans.append((fault.onset_s / step_s, min(until, end)))
+        spans.append((fault.onset_s / step_s, over_s(fault, live.episodes) / step_s))
     return tuple(spans)

@@ -1,6 +1,8 @@
 """What a learned diagnoser knows of every service: numbers that mean the same in any system."""
 
-__all__ = ["SERVICE_FEATURES", "SYSTEM_FEATURES", "Features"]
+__all__ = ["SERVICE_FEATURES", "SYSTEM_FEATURES", "FeatureMaker", "FeatureSource", "Features"]
+
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +55,20 @@ def _neighbours(values: Floats, edges: npt.NDArray[np.bool_]) -> Floats:
     spread = np.where(edges[None, :, :, None], values[:, None], 0.0)
     largest: Floats = spread.max(2)
     return largest
+
+
+class FeatureSource(Protocol):
+    """Works out what a learned diagnoser knows."""
+
+    def of(self, observation: Observation, detection: Detection, history: History, runs: Ints) -> tuple[Floats, Floats]:
+        """Return (row, service, feature) and (row, feature), without nan."""
+
+
+class FeatureMaker(Protocol):
+    """Begins a batch."""
+
+    def __call__(self, topology: Topology, n_runs: int) -> FeatureSource:
+        """Return what works out the features of so many runs."""
 
 
 class Features:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agent.evaluation.pictures import COLOURS, canvas
+from agent.evaluation.mended import over_s
+from agent.evaluation.palette import LIGHT, dash
+from agent.evaluation.pictures import canvas
 from agent.evaluation.replay import Played
 from agent.evaluation.signals import SIGNALS, golden
 from agent.evaluation.timeline import describe
@@ -16,12 +18,8 @@ from simcore.env import Episodes
 
 Bools = npt.NDArray[np.bool_]
 
-#: Colours of what happens, by the same authors as those of the lines.
-_FAULT, _BROKEN, _ALARM, _ACT = "#9A9A9A", "#D55E00", "#E69F00", "#009E73"
-_LINES = ("-", "--", ":", "-.")
-_SYSTEM = "#111111"
-#: Least distance between the labels of two actions on one level, as a share of the episode.
-_ROOM = 0.16
+#: Tones of the suspects, and of what is behind the lines of a signal.
+_SUSPECT, _PASSIVE = LIGHT.tone(3), LIGHT.incident
 
 
 def draw_episode(played: Played) -> Any:
@@ -55,29 +53,27 @@ _Lane = tuple[str, list[tuple[float, float, str]], str]
 def _lanes(played: Played) -> list[_Lane]:
     episodes, trace = played.episodes, played.trace
     step_min = episodes.scenario.timing.step_s / 60.0
-    lanes: list[_Lane] = [("fault", list(_faults(episodes)), _FAULT)]
-    lanes.append(("SLO broken", _spans(episodes.violating[0], step_min), _BROKEN))
+    lanes: list[_Lane] = [("fault", list(_faults(episodes)), _PASSIVE)]
+    lanes.append(("SLO broken", _spans(episodes.violating[0], step_min), LIGHT.worse))
     if trace is not None:
         names = episodes.topology.services
-        lanes.append(("alarm", _spans(trace.alarm[0], step_min), _ALARM))
+        lanes.append(("alarm", _spans(trace.alarm[0], step_min), LIGHT.alarm))
         known = np.where(trace.ranked[0, :, 0] >= 0, trace.suspect[0], -2)
         lanes.append(
             ("suspect", [
                 (begin, end, names[int(value)] if value >= 0 else "none")
                 for value in np.unique(known[known > -2])
                 for begin, end, _ in _spans(known == value, step_min)
-            ], COLOURS[4]),
+            ], _SUSPECT),
         )  # fmt: skip
     lanes.append(("actions", [(r.step * step_min, r.effect_s / 60.0, episodes.actions.names[r.action])
-                              for r in episodes.records], _ACT))  # fmt: skip
+                              for r in episodes.records], LIGHT.action))  # fmt: skip
     return lanes
 
 
 def _faults(episodes: Episodes) -> Iterator[tuple[float, float, str]]:
-    end_s = episodes.n_steps * episodes.scenario.timing.step_s
     for fault in episodes.runs[0].faults:
-        until = min(fault.onset_s + fault.duration_s, end_s) if fault.duration_s > 0 else end_s
-        yield fault.onset_s / 60.0, until / 60.0, fault.type
+        yield fault.onset_s / 60.0, over_s(fault, episodes) / 60.0, fault.type
 
 
 def _spans(flags: Bools, step_min: float) -> list[tuple[float, float, str]]:
@@ -115,10 +111,13 @@ def _draw_signals(panels: Any, episodes: Episodes) -> None:
     signals = golden(episodes.metrics[0])
     for panel, what, values in zip(panels, SIGNALS, signals, strict=True):
         for service, name in enumerate(names):
-            look = {"color": COLOURS[1 + service % 6], "linestyle": _LINES[service // 6 % len(_LINES)]}
+            strokes = (0, tuple(stroke / 2 for stroke in dash(service))) if dash(service) else "-"
+            look = {"color": LIGHT.tone(service), "linestyle": strokes}
             panel.plot(time_min, values[:, service], linewidth=1.1, label=name, **look)
         # beneath the others, since one of them is often the same
-        panel.plot(time_min, values[:, -1], linewidth=2.4, color=_SYSTEM, zorder=1.5, label="the system, to its users")
+        panel.plot(
+            time_min, values[:, -1], linewidth=2.4, color=LIGHT.ink, zorder=1.5, label="the system, to its users"
+        )
         panel.set_ylabel(f"{what.name}\n{what.unit}", fontsize=8)
         if what.unit != "p95":
             panel.set_ylim(bottom=0.0)
@@ -133,16 +132,16 @@ def _draw_signals(panels: Any, episodes: Episodes) -> None:
 
 
 def _promise(panel: Any, limit: float) -> None:
-    panel.axhline(limit, color=_BROKEN, linewidth=0.9, linestyle=(0, (6, 3)))
+    panel.axhline(limit, color=LIGHT.worse, linewidth=0.9, linestyle=(0, (6, 3)))
     panel.annotate("SLO", (1.0, limit), xycoords=("axes fraction", "data"), xytext=(3, 0), fontsize=7,
-                   textcoords="offset points", va="center", color=_BROKEN, annotation_clip=False)  # fmt: skip
+                   textcoords="offset points", va="center", color=LIGHT.worse, annotation_clip=False)  # fmt: skip
 
 
 def _shade(panels: Any, episodes: Episodes) -> None:
     """Draw when the fault was there, and when actions were taken, through all panels."""
     for begin, end, _ in _faults(episodes):
         for panel in panels:
-            panel.axvspan(begin, end, color=_FAULT, alpha=0.13, linewidth=0)
+            panel.axvspan(begin, end, color=_PASSIVE, alpha=0.15, linewidth=0)
     for record in episodes.records:
         for panel in panels:
-            panel.axvline(record.step * episodes.scenario.timing.step_s / 60.0, color=_ACT, linewidth=0.9)
+            panel.axvline(record.step * episodes.scenario.timing.step_s / 60.0, color=LIGHT.action, linewidth=0.9)

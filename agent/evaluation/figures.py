@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 #: What a band or a mark of a timeline tells.
-KINDS = ("fault", "incident", "alarm", "action", "noise")
+KINDS = ("fault", "incident", "alarm", "suspect", "action", "noise")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class Axis:
         """Return a value of this axis as text; a dash for nan."""
         if math.isnan(value):
             return "-"
-        return f"{100 * value:.4g} %" if self.percent else f"{value:.4g}{' ' + self.unit if self.unit else ''}"
+        text = f"{100 * value:.3g} %" if self.percent else f"{value:.3g}{' ' + self.unit if self.unit else ''}"
+        return text.replace("-", "\N{MINUS SIGN}")
 
     @property
     def title(self) -> str:

@@ -98,6 +98,10 @@ def forest_of(compared: pl.DataFrame, measure: str = PRIMARY, *, better: int = -
     )
 
 
+def _signed(value: float) -> str:
+    return f"{value + 0.0:+.3g}".replace("-", "\N{MINUS SIGN}")
+
+
 def _known(value: float | None) -> float:
     return _NAN if value is None else float(value)
 
@@ -124,7 +128,7 @@ def faults_map_of(faults: pl.DataFrame) -> HeatMap | None:
         Cell(
             policies.index(row["policy"]), types.index(row["fault_type"]), row["difference"],
             _known(row["difference_low"]), _known(row["difference_high"]), row["runs"],
-            label=f"{row['difference']:+.2f}", note=f"{row['runs']} runs, {row['at_risk']} at risk",
+            label=_signed(row["difference"]), note=f"{row['runs']} runs, {row['at_risk']} at risk",
         )
         for row in table.iter_rows(named=True) if row["difference"] is not None
     )  # fmt: skip
@@ -173,7 +177,15 @@ def learning_of(episodes: pl.DataFrame) -> Curves | None:
 
 
 def heat_map_of(
-    cells: pl.DataFrame, x: str, y: str, measure: str, *, units: dict[str, str], where: str = "", percent: bool = False
+    cells: pl.DataFrame,
+    x: str,
+    y: str,
+    measure: str,
+    *,
+    units: dict[str, str],
+    ends: tuple[float, float],
+    where: str = "",
+    percent: bool = False,
 ) -> HeatMap | None:
     """Return a measure over two varied keys; None where nothing is known.
 
@@ -187,6 +199,8 @@ def heat_map_of(
         Which.
     units
         Key or measure -> unit.
+    ends
+        Of the scale of colours: the same for all slices of a study.
     where
         What the other keys are in these cells, in words.
     percent
@@ -197,10 +211,7 @@ def heat_map_of(
         return None
     columns, rows = (_sorted(cells[key].unique().to_list()) for key in (x, y))
     word = measure.replace("_", " ")
-    values = known[f"{measure}_mean"].to_list()
-    # one scale for all slices of a study would need them all here: the caller cuts, so the ends are those of the cells
-    scale = Axis(word, 0.0 if percent else min(0.0, *values), 1.0 if percent else max(*values, 1e-12),
-                 units.get(measure, ""), percent)  # fmt: skip
+    scale = Axis(word, *ends, units.get(measure, ""), percent)
     return HeatMap(
         key=slug(f"{measure}-{y}-over-{x}-{where}"),
         title=f"{word}{': ' + where if where else ''}",

@@ -33,15 +33,15 @@ def timeline_of(episodes: Episodes, trace: AgentTrace | None, *, key: str = "tim
     end_s = episodes.n_steps * episodes.scenario.timing.step_s
     bands = [*_fault_bands(episodes, end_s), *_open_bands("incident", episodes.incident_open[0], episodes)]
     if trace is not None:
-        bands += _open_bands("alarm", trace.alarm[0], episodes)
+        bands += [*_open_bands("alarm", trace.alarm[0], episodes), *_suspect_bands(episodes, trace)]
     run = episodes.runs[0]
     return Timeline(
         key=key,
         title=title or f"{run.split} run {run.run}, seed {run.seed}",
         about=(
-            "The four golden signals of every service and of the system as its clients see it (black), the agent's"
-            " anomaly score, and above them when the fault was there, when an incident and an alarm were open, and"
-            " when actions took effect."
+            "The golden signals of every service and of the system as its clients see it (thick), and the agent's"
+            " anomaly score. Above them: when the fault was there, when an incident and an alarm were open, whom the"
+            " agent suspected, and when it acted."
         ),
         end_s=end_s,
         panels=_panels(episodes, trace),
@@ -67,6 +67,19 @@ def _open_bands(kind: str, is_open: npt.NDArray[np.bool_], episodes: Episodes) -
     return [
         Band(kind, kind, min(int(a) + late, last) * step_s, min(int(b) + late, last) * step_s)
         for a, b in edges.reshape(-1, 2)
+    ]
+
+
+def _suspect_bands(episodes: Episodes, trace: AgentTrace) -> list[Band]:
+    """Return a band per stretch of steps in which a diagnosis is in force and names the same suspect."""
+    step_s, names = episodes.scenario.timing.step_s, episodes.topology.services
+    suspects = np.where(trace.ranked[0, :, 0] >= 0, trace.suspect[0], -2)
+    edges = np.flatnonzero(np.diff(suspects)) + 1
+    starts = [0, *edges.tolist()]
+    return [
+        Band("suspect", names[suspect] if suspect >= 0 else "none of them", start * step_s, end * step_s)
+        for start, end in zip(starts, [*starts[1:], suspects.size], strict=True)
+        if (suspect := int(suspects[start])) >= -1
     ]
 
 

@@ -12,7 +12,7 @@ from scipy.optimize import minimize, minimize_scalar
 
 from agent.api import Detection, Diagnosis, History, Keys, Observation, Topology
 from agent.diagnosers.bayes import Bayes, log_posterior
-from agent.diagnosers.features import SERVICE_FEATURES, SYSTEM_FEATURES, Features
+from agent.diagnosers.features import FeatureMaker, Features
 from agent.evaluation.study import Study
 from agent.evaluation.training import trained_detector
 from agent.loop import Agent
@@ -55,8 +55,11 @@ class _Listener:
 
     name: ClassVar[str] = "listener"
 
+    def __init__(self, features: FeatureMaker) -> None:
+        self._make = features
+
     def start(self, topology: Topology, keys: Keys) -> None:
-        self._features, self._n_services = Features(topology, keys.size), topology.n_services
+        self._features, self._n_services = self._make(topology, keys.size), topology.n_services
         self.heard: list[_Heard] = []
 
     def diagnose(self, observation: Observation, detection: Detection, history: History, runs: Ints) -> Diagnosis:
@@ -66,7 +69,11 @@ class _Listener:
 
 
 def collect(
-    study: Study, *, threads: int | None = None, on_progress: Callable[[float], None] | None = None
+    study: Study,
+    *,
+    features: FeatureMaker = Features,
+    threads: int | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> Examples:
     """Return the examples of a study: every diagnosis that the control loop asks for while nobody acts.
 
@@ -76,6 +83,8 @@ def collect(
     ----------
     study
         What to run; its diagnoser and policies play no part.
+    features
+        What is known of every service.
     threads
         Of the engine; without influence on the results.
     on_progress
@@ -91,7 +100,7 @@ def collect(
     found: list[Examples] = []
     for first in range(0, study.episodes, study.round_size):
         runs = study.runs(first, min(study.round_size, study.episodes - first))
-        episodes, listener = Episodes(study.scenario, runs, threads=threads), _Listener()
+        episodes, listener = Episodes(study.scenario, runs, threads=threads), _Listener(features)
         play(episodes, Agent(detector, listener, make_policy("noop")), shadow=True)
         found += _kept(listener.heard, [run.faults for run in runs], study.scenario.timing.step_s, classes)
         if on_progress is not None:
@@ -144,7 +153,7 @@ def joined(parts: Sequence[Examples]) -> Examples:
     """Return several lots of examples as one, services padded to the largest system's."""
     widest = max(part.service.shape[1] for part in parts)
     n = sum(len(part.weight) for part in parts)
-    service = np.full((n, widest, len(SERVICE_FEATURES)), np.nan)
+    service = np.full((n, widest, parts[0].service.shape[2]), np.nan)
     truth = np.zeros((n, widest, len(parts[0].classes)), np.bool_)
     place = 0
     for part in parts:
@@ -166,9 +175,14 @@ def _truth(examples: Examples) -> Bools:
     return np.concatenate([examples.truth.reshape(len(examples.truth), -1), examples.others], 1)
 
 
+def _sizes(examples: Examples) -> tuple[int, int, int]:
+    """Return how many classes there are, and weights for each of them and of the others, priors included."""
+    return len(examples.classes), examples.service.shape[2] + 1, examples.system.shape[1] + 1
+
+
 def _loss(flat: Floats, examples: Examples, truth: Bools) -> tuple[float, Floats]:
     """Return the mean of -log P(truth) with the prior's penalty, and its gradient."""
-    n_classes, n_service, n_system = len(examples.classes), len(SERVICE_FEATURES) + 1, len(SYSTEM_FEATURES) + 1
+    n_classes, n_service, n_system = _sizes(examples)
     weights = flat[: n_classes * n_service].reshape(n_classes, n_service)
     others = flat[n_classes * n_service :].reshape(2, n_system)
     log_p = log_posterior(examples.service, examples.system, weights, others)
@@ -196,19 +210,19 @@ def fit(examples: Examples, *, learned_from: str) -> Bayes:
 
     A class that no example shows keeps a probability near 0.
     """
-    n_classes, n_service = len(examples.classes), len(SERVICE_FEATURES) + 1
-    flat = np.zeros(n_classes * n_service + 2 * (len(SYSTEM_FEATURES) + 1))
+    n_classes, n_service, n_system = _sizes(examples)
+    flat = np.zeros(n_classes * n_service + 2 * n_system)
     seen = examples.truth.any((0, 1))
     start = flat[: n_classes * n_service].reshape(n_classes, n_service)
     start[:, -1] = np.where(seen, 0.0, -20.0)
     found = minimize(
         _loss, flat, args=(examples, _truth(examples)), jac=True, method="L-BFGS-B", options={"maxiter": 400}
     )  # fmt: skip
-    return _made(found.x, examples.classes, learned_from)
+    return _made(found.x, n_service, examples.classes, learned_from)
 
 
-def _made(flat: Floats, classes: tuple[str, ...], learned_from: str) -> Bayes:
-    cut = len(classes) * (len(SERVICE_FEATURES) + 1)
+def _made(flat: Floats, n_service: int, classes: tuple[str, ...], learned_from: str) -> Bayes:
+    cut = len(classes) * n_service
     made = Bayes.__new__(Bayes)
     made.classes, made.learned_from = classes, learned_from
     made.weights = flat[:cut].reshape(len(classes), -1)
@@ -233,7 +247,7 @@ def calibrated(bayes: Bayes, examples: Examples) -> tuple[Bayes, float]:
 
     temperature = float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
     flat = np.concatenate([bayes.weights.ravel(), bayes.others.ravel()]) / temperature
-    return _made(flat, bayes.classes, bayes.learned_from), temperature
+    return _made(flat, bayes.weights.shape[1], bayes.classes, bayes.learned_from), temperature
 
 
 def probabilities(bayes: Bayes, examples: Examples) -> tuple[Floats, Bools]:

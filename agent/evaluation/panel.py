@@ -1,6 +1,6 @@
 """Several diagnosers side by side in the simulator: all see the same incidents, none has an influence on the runs."""
 
-__all__ = ["Panel", "PanelOutcome", "by_fault", "consult"]
+__all__ = ["Panel", "PanelOutcome", "by_fault", "consult", "consult_members"]
 
 import dataclasses
 import time
@@ -101,7 +101,20 @@ def consult(
         What AC@1 is held against, one of ``agent.evaluation.truth.TRUTHS``.
     """
     members = {name: make_diagnoser(name, (states or {}).get(name)) for name in names}
-    panel = Panel(members)
+    return consult_members(study, members, engine=engine, threads=threads, on_progress=on_progress, truth=truth)
+
+
+def consult_members(
+    study: Study,
+    members: dict[str, Diagnoser],
+    *,
+    engine: str = "batch",
+    threads: int | None = None,
+    on_progress: Callable[[float], None] | None = None,
+    truth: str = "injected",
+) -> PanelOutcome:
+    """Do as ``consult`` with diagnosers at hand, by the names that the table has for them."""
+    panel, names = Panel(members), list(members)
     detector = trained_detector(study.detector, study.scenario, seed=study.detector_seed, threads=threads)
     found, outcome = [], PanelOutcome(pl.DataFrame())
     for number, first in enumerate(range(0, study.episodes, study.round_size)):

@@ -57,12 +57,21 @@ def save(figure: Any, path: str) -> None:
     try:
         # nothing in the file but the picture: equal pictures are equal bytes
         plain = {"Date": None} if path.lower().endswith(".svg") else {"Software": None}
+        _settle(figure)
         with rc_context({"svg.hashsalt": "mendsim"}):
             figure.savefig(path, dpi=130, metadata=plain)
     except OSError as error:
         raise ResultsError(f"cannot write {path}: {error.strerror}") from error
     finally:
         pyplot.close(figure)
+
+
+def _settle(figure: Any) -> None:
+    """Fix the places of the panels: the solver of the layout leaves them undecided in the last digits."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for panel in figure.axes:
+        panel.set_position([round(share, 6) for share in panel.get_position().bounds])
 
 
 def draw_comparison(runs: Comparison, compared: pl.DataFrame, title: str) -> Any:

@@ -38,10 +38,10 @@ def _count(value: float) -> str:
 #: may be stuck for want of a thread, a connection or a lock while its cores idle.
 SIGNALS = (
     Signal("traffic", "requests/s", _count),
-    Signal("errors", "share of replies", _percent),
+    Signal("errors", "of replies", _percent),
     Signal("latency", "p95", _seconds),
     Signal("cpu", "busy cores", _percent),
-    Signal("waiting", "requests that wait", _count),
+    Signal("waiting", "requests", _count),
 )
 
 

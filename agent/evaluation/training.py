@@ -75,7 +75,9 @@ def normal_of(scenario: Scenario) -> Scenario:
     return Scenario.model_validate(plain)
 
 
-def trained_detector(name: str, scenario: Scenario, *, seed: int, threads: int | None = None) -> Detector:
+def trained_detector(
+    name: str, scenario: Scenario, *, seed: int, threads: int | None = None, keep: bool = True
+) -> Detector:
     """Return a detector that knows the scenario; the same arguments give the same detector.
 
     Parameters
@@ -88,6 +90,8 @@ def trained_detector(name: str, scenario: Scenario, *, seed: int, threads: int |
         Of the runs that it learns from, in the splits ``train`` and ``calibrate``, and of its own randomness.
     threads
         Threads of the engine.
+    keep
+        Whether to keep it on the disk, for the next time.
 
     Raises
     ------
@@ -105,8 +109,9 @@ def trained_detector(name: str, scenario: Scenario, *, seed: int, threads: int |
     detector.fit(normal, topology, seed=seed)
     quiet = fault_free(scenario, seed=seed, split="calibrate", runs=CALIBRATION_RUNS, threads=threads)
     detector.calibrate(quiet, topology, rate_per_hour=FALSE_ALARMS_PER_HOUR, seed=seed)
-    with contextlib.suppress(OSError):
-        _keep(kept, detector.state())
+    if keep:
+        with contextlib.suppress(OSError):
+            _keep(kept, detector.state())
     return detector
 
 

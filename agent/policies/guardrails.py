@@ -172,10 +172,10 @@ class Guardrails:
         self._useless[runs] = 0
         self._failures[runs] = 0
 
-    def tried(self, runs: Ints) -> Bools:
-        """Return (row,) whether something was tried in vain in this incident."""
-        tried: Bools = np.any(self._useless[runs] > 0, axis=1)
-        return tried
+    def in_vain(self, runs: Ints) -> Ints:
+        """Return (row,) how many actions of this incident did not help."""
+        many: Ints = self._useless[runs].sum(axis=1)
+        return many
 
     def target(self, runs: Ints, suspect: Ints, ranked: Ints, strange: Bools) -> Ints:
         """Return (row,) the service to act on: the suspect, or the next in rank once actions on it did not help.

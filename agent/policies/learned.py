@@ -7,7 +7,7 @@ candidate that is predicted to be better by a margin, and it waits unless the ga
 when it is unsure. Training is ``agent.evaluation.lessons``; nothing is learned online.
 """
 
-__all__ = ["INPUTS", "RANKS", "Candidates", "LearnedPolicy", "Trees", "candidates"]
+__all__ = ["BELIEF", "INPUTS", "RANKS", "Candidates", "LearnedPolicy", "Trees", "candidates"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +31,8 @@ Ints = npt.NDArray[np.int64]
 
 #: Services that are looked at: the one to act on, and the next ones in the diagnosis' ranking.
 RANKS = 3
+#: What is left of a predicted gain with every action of the incident that did not help.
+BELIEF = 0.7
 _MORE = ("rank", "confidence", "again", "late", "failing", "cost", "delay_s")
 #: Names of the inputs of the trees.
 INPUTS = (
@@ -63,28 +65,25 @@ class Candidates:
 def candidates(situation: Situation, topology: Topology, actions: ActionTable, arms: Arms) -> Candidates:
     """Return the candidates of a situation, by row, rank and arm; an action is named once a row, at its first rank."""
     services = _services(situation, topology)
-    playbook = Playbook()
-    playbook.start(topology, actions)
-    usual = playbook.decide(situation).action
-    parts: list[tuple[npt.NDArray[Any], ...]] = []
-    for rank in range(services.shape[1]):
-        at = services[:, rank]
-        bound = arms.bind_to(situation, np.maximum(at, 0))
-        anything = arms.bind_to(replace(situation, allowed=np.ones_like(situation.allowed)), np.maximum(at, 0))
-        seen, pattern = _inputs(situation, topology, at, (bound < 0) & (anything >= 0), rank)
-        row, arm = np.nonzero((bound > 0) & (at >= 0)[:, None])
-        action = bound[row, arm]
-        is_usual = action == usual[row]
-        inputs = np.column_stack([
-            seen[row], actions.cost[action], actions.delay_s[action], arm[:, None] == np.arange(len(ARMS)),
-            _PAGES[pattern[row], arm], is_usual,
-        ])  # fmt: skip
-        parts.append((row, arm, action, np.full(row.size, rank), inputs.astype(np.float64), is_usual))
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    row, arm, action, rank_of = columns[:4]
-    order = np.lexsort((arm, rank_of, row))
-    first = np.sort(np.unique(row[order] * len(actions) + action[order], return_index=True)[1])
-    return Candidates(*(column[order][first] for column in columns))
+    ranks = services.shape[1]
+    # every service looked at is a row of its own, so that all are described at once
+    place = np.flatnonzero(services.ravel() >= 0)
+    row_of, rank_of, at = place // ranks, place % ranks, services.ravel()[place]
+    usual = Playbook.with_arms(arms).decide(situation).action[row_of]
+    looked = situation.part(row_of)
+    bound = arms.bind_to(looked, at)
+    anything = arms.bind_to(replace(looked, allowed=np.ones_like(looked.allowed)), at)
+    seen, pattern = _inputs(looked, topology, at, (bound < 0) & (anything >= 0), rank_of)
+    look, arm = np.nonzero(bound > 0)
+    action = bound[look, arm]
+    is_usual = action == usual[look]
+    inputs = np.column_stack([
+        seen[look], actions.cost[action], actions.delay_s[action], arm[:, None] == np.arange(len(ARMS)),
+        _PAGES[pattern[look], arm], is_usual,
+    ]).astype(np.float64)  # fmt: skip
+    columns: tuple[npt.NDArray[Any], ...] = (row_of[look], arm, action, rank_of[look], inputs, is_usual)
+    first = np.sort(np.unique(row_of[look] * len(actions) + action, return_index=True)[1])
+    return Candidates(*(column[first] for column in columns))
 
 
 def _services(situation: Situation, topology: Topology) -> Ints:
@@ -101,7 +100,7 @@ def _services(situation: Situation, topology: Topology) -> Ints:
 
 
 def _inputs(
-    situation: Situation, topology: Topology, at: Ints, blocked: npt.NDArray[np.bool_], rank: int
+    situation: Situation, topology: Topology, at: Ints, blocked: npt.NDArray[np.bool_], rank: Ints
 ) -> tuple[Floats, Ints]:
     """Return (row, input) of what is looked at, all but the columns of the action itself, and (row,) its pattern."""
     observation, history, runs = situation.observation, situation.history, situation.runs
@@ -109,7 +108,7 @@ def _inputs(
     broken = situation.signature.broken
     inputs = np.column_stack([
         context(topology, observation, history, runs, at), pattern[:, None] == np.arange(len(PATTERNS)), blocked,
-        np.full(at.size, float(rank)), situation.diagnosis.confidence, situation.signature.again, broken & 1,
+        rank, situation.diagnosis.confidence, situation.signature.again, broken & 1,
         broken >> 1,
     ]).astype(np.float64)  # fmt: skip
     return inputs, pattern
@@ -133,9 +132,9 @@ class Trees:
         for _ in range((n_inner + 1).bit_length() - 1):
             right = inputs[rows, self.feature[tree, node]] > self.threshold[tree, node]
             node = 2 * node + 1 + right
-        # a sum per row: the rounding of one over a matrix may depend on the number of rows
-        added = np.array([row.sum() for row in self.value[tree, node - n_inner]])
-        return self.base + added.reshape(inputs.shape[0])
+        # one after the other: the rounding of a sum over a matrix may depend on the number of rows
+        added: Floats = np.cumsum(self.value[tree, node - n_inner], axis=1)[:, -1]
+        return self.base + added
 
     def plain(self) -> dict[str, Any]:
         """Return it JSON-able."""
@@ -172,6 +171,9 @@ class Trees:
 
 class LearnedPolicy:
     """Takes the action whose predicted gain over waiting is largest, if it is above the threshold.
+
+    Every action of an incident that did not help takes from what is believed of the next one (``BELIEF``): some faults
+    nobody can mend, and trees that see one moment do not know what was tried in vain.
 
     While the SLO holds it waits, as the playbook does: it is taught on decisions of incidents that users notice.
     """
@@ -212,26 +214,28 @@ class LearnedPolicy:
 
     def decide(self, situation: Situation) -> Choices:
         """Choose for every row."""
-        n = situation.runs.size
+        n, noticed = situation.runs.size, situation.signature.noticed
         action, score = np.zeros(n, np.int64), np.zeros(n)
         if self.trees is None:
             return Choices(action, np.ones(n), score, lambda row: "has learned nothing yet and waits")
-        found = candidates(situation, self._topology, self._actions, self._arms)
-        gain = self.trees.predict(found.inputs)
-        best, noticed = [-1] * n, situation.signature.noticed
+        rows = np.flatnonzero(noticed)  # of the others nothing is asked
+        found = candidates(situation.part(rows), self._topology, self._actions, self._arms)
+        row_of = rows[found.row]
+        gain = self.trees.predict(found.inputs) * (BELIEF ** situation.in_vain[row_of])
+        best = [-1] * n
         for place in np.argsort(-(gain + self.margin * found.usual), kind="stable")[::-1].tolist():
-            best[int(found.row[place])] = place
+            best[int(row_of[place])] = place
         for row, place in enumerate(best):
-            if place >= 0 and noticed[row] and gain[place] > self.threshold:
+            if place >= 0 and gain[place] > self.threshold:
                 action[row], score[row] = found.action[place], gain[place]
 
         def explain(row: int) -> str:
+            if not noticed[row]:
+                return "waits until users notice"
             place = best[row]
             if place < 0:
                 return "waits: nothing else is possible"
             name = self._actions.names[found.action[place]] + (" (as the playbook)" if found.usual[place] else "")
-            if not noticed[row]:
-                return f"waits until users notice; {name} comes first then"
             said = f"{name} is predicted to gain {gain[place]:+.4f} of J over waiting"
             return said if action[row] > 0 else f"waits: {said}"
 

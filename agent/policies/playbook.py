@@ -54,6 +54,13 @@ class Playbook(FixedPolicy):
         """Begin a batch."""
         self._arms = Arms(topology, actions)
 
+    @classmethod
+    def with_arms(cls, arms: Arms) -> "Playbook":
+        """Return one that has begun a batch, with arms that are compiled already."""
+        made = cls()
+        made._arms = arms
+        return made
+
     def decide(self, situation: Situation) -> Choices:
         """Choose for every row."""
         bound = self._arms.bind(situation)

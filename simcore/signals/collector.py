@@ -47,6 +47,9 @@ N_SIGNALS = len(Signal)
 TRACES = tuple(range(Signal.UNSENT + 1))
 LOGS = tuple(range(Signal.OOM, N_SIGNALS))
 
+#: Times are summed up as whole nanoseconds, so that the order of the sum does not matter.
+_NANOS = 1e9
+
 _TIMES = {"work": Signal.WORK_S, "queue": Signal.QUEUE_S, "lock": Signal.LOCK_S, "wire": Signal.WIRE_S,
           "pool": Signal.POOL_S}  # fmt: skip
 _ORIGINS = {"errors": Signal.ERRORS, "poison": Signal.POISON, "silent": Signal.SILENT, "gone": Signal.GONE,
@@ -150,7 +153,9 @@ class Collector:
         per = 1.0 / np.maximum(requests, 1)[:, None]
         place = attempts.kin.runs * out.shape[1] + attempts.services
         for name, times in path_times(attempts).items():
-            out[..., _TIMES[name]] += np.bincount(place, times, out[..., 0].size).reshape(out.shape[:2]) * per
+            out[..., _TIMES[name]] += (
+                np.bincount(place, np.rint(times * _NANOS), out[..., 0].size).reshape(out.shape[:2]) * per / _NANOS
+            )
         for name, (which, service) in origins(attempts).items():
             place = attempts.kin.runs[which] * out.shape[1] + service[which]
             out[..., _ORIGINS[name]] += np.bincount(place, minlength=out[..., 0].size).reshape(out.shape[:2]) * per

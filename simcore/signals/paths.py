@@ -23,9 +23,6 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Log = npt.NDArray[np.void]
 
-#: Longer than any request takes, seconds: keeps the attempts of different callers apart in one running maximum.
-_APART_S = 1e4
-
 #: The status of an attempt that its caller has no answer to.
 _NONE = -1
 
@@ -159,7 +156,7 @@ def path_times(attempts: Attempts) -> dict[str, Floats]:
     kin, n = attempts.kin, attempts.made_s.size
     wait = attempts.end_s - attempts.made_s
     adds = np.zeros(n)
-    order = np.lexsort((attempts.made_s, kin.parents))
+    order = np.lexsort((kin.numbers, kin.sites, attempts.made_s, kin.parents))
     some = order[(kin.parents[order] >= 0) & ~attempts.message[order]]
     if some.size:
         adds[some] = _extensions(kin.parents[some], attempts.made_s[some], attempts.end_s[some])
@@ -170,7 +167,8 @@ def path_times(attempts: Attempts) -> dict[str, Floats]:
         weight[of] = weight[kin.parents[of]] * share
     inside = np.bincount(kin.parents[some], adds[some], n) if some.size else np.zeros(n)
     begun = np.fmin(attempts.started_s, attempts.end_s)
-    worked = np.nan_to_num(np.fmin(attempts.finished_s, attempts.end_s) - begun)
+    worked = np.fmin(attempts.finished_s, attempts.end_s) - begun
+    worked = np.where(np.isnan(attempts.started_s), 0.0, worked)
     queued = np.nan_to_num(np.fmin(begun, np.fmin(attempts.finished_s, attempts.end_s)) - attempts.arrived_s)
     pooled = np.nan_to_num(np.fmin(attempts.sent_s, attempts.end_s) - attempts.pooled_s)
     queued, pooled = np.maximum(queued, 0.0), np.maximum(pooled, 0.0)
@@ -186,13 +184,16 @@ def path_times(attempts: Attempts) -> dict[str, Floats]:
 
 def _extensions(parents: Ints, made: Floats, end: Floats) -> Floats:
     """Return by how much each attempt extends its caller's wait; attempts sorted by caller, then by their start."""
-    first = np.concatenate([[True], parents[1:] != parents[:-1]])
-    rank = np.cumsum(first) - 1
-    base = made[np.flatnonzero(first)][rank]
-    start, stop = made - base + rank * _APART_S, end - base + rank * _APART_S
-    before = np.concatenate([[-np.inf], np.maximum.accumulate(stop)[:-1]])
-    extension: Floats = np.maximum(stop - np.maximum(start, before), 0.0)
-    return extension
+    first = np.flatnonzero(np.concatenate([[True], parents[1:] != parents[:-1]]))
+    caller = np.repeat(np.arange(first.size), np.diff(np.append(first, parents.size)))
+    place = np.arange(parents.size) - first[caller]
+    adds, covered = np.empty(parents.size), np.full(first.size, -np.inf)
+    for k in range(int(place.max()) + 1):
+        of = np.flatnonzero(place == k)
+        before = covered[caller[of]]
+        adds[of] = np.maximum(end[of] - np.maximum(made[of], before), 0.0)
+        covered[caller[of]] = np.maximum(before, end[of])
+    return adds
 
 
 def origins(attempts: Attempts) -> dict[str, tuple[Bools, Ints]]:

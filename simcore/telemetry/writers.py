@@ -4,7 +4,16 @@ Data files depend on nothing but the rows: parts and row groups are cut at fixed
 of the chunks that come in. Every file is complete when it appears: it is written under a temporary name and renamed.
 """
 
-__all__ = ["PART_RUNS", "ROW_GROUP_ROWS", "ResultsWriter", "describe", "read_metadata", "read_row", "read_table"]
+__all__ = [
+    "PART_RUNS",
+    "ROW_GROUP_ROWS",
+    "ResultsWriter",
+    "describe",
+    "read_metadata",
+    "read_row",
+    "read_table",
+    "versions",
+]
 
 import contextlib
 import importlib.metadata
@@ -35,17 +44,22 @@ _PACKAGES = ("simpy", "numpy", "numba", "scikit-learn", "polars", "pydantic")
 
 def describe(scenario: Scenario, *, seed: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata that let a row be replayed: scenario with its digest, seed, arguments, versions."""
-    versions = {"python": platform.python_version()}
-    for package in (*_PACKAGES, "mendsim"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
     return {
         "scenario": scenario.model_dump(mode="json"),
         "scenario_hash": scenario.digest,
         "seed": seed,
         "arguments": dict(arguments),
-        "versions": versions,
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of this package and of those that results or speed may depend on."""
+    found = {"python": platform.python_version()}
+    for package in (*_PACKAGES, "mendsim"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 class ResultsWriter:

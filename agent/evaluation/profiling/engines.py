@@ -62,7 +62,7 @@ def side_by_side(scenario: Scenario, *, seed: int, rounds: int = 3) -> SideBySid
     short = _cut(scenario, seed)
     pieces = {engine: Simulation.of(short, seed=seed, engine=engine) for engine in ENGINES}
     sessions = {engine: piece() for engine, piece in pieces.items()}
-    times = timed_rounds(pieces, rounds=rounds)
+    times = timed_rounds(pieces, rounds=max(2, rounds))
     times["batch"] += timed_rounds({"batch": pieces["batch"]}, rounds=10 * rounds)["batch"]
     rows = []
     for engine, piece in pieces.items():

@@ -170,9 +170,9 @@ def _scaling(profile: Profile) -> list[str]:
             lines.append(_point(point, base))
     lines += [
         "",
-        f"Batch engine, {found.steps} steps, without agent and drawn faults. relative: cost of an entry",
-        "over that of the row at 1. services: copies of the system that share its load.",
-        "threads: time of the busiest one; relative: speed-up over one thread.",
+        f"Batch engine, {found.steps} steps, without agent and drawn faults. relative: cost of an",
+        "entry over that of the row at 1. services: copies of the system that share its",
+        "load. threads: time of the busiest one; relative: speed-up over one thread.",
     ]
     model = found.model
     if model is not None:

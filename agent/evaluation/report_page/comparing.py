@@ -110,7 +110,8 @@ def _cards(table: pl.DataFrame, against: str) -> list[Card]:
     best = min(rows, key=lambda row: row["value"])
     note = "the reference"
     if best["policy"] != against and best["difference"] is not None:
-        note = f"{_signed(best['difference'], 2)} against {against}{_ends(best, 'difference', 2)}"
+        between = _ends(best, "difference", 2).replace("\n", ", 95 % interval ")
+        note = f"{_signed(best['difference'], 2)} against {against}{between}"
     return [Card(_plain(best["value"], 2), f"error budget spent with {best['policy']}, the least", note)]
 
 
@@ -139,8 +140,8 @@ def _measure(row: dict[str, Any] | None, places: int, share: bool) -> str:
     if row is None or row["value"] is None:
         return "-"
     scale, unit = (100.0, " %") if share else (1.0, "")
-    ends = "" if row["low"] is None else f" [{scale * row['low']:.{places}f}, {scale * row['high']:.{places}f}]"
-    return f"{scale * row['value']:.{places}f}{unit}{ends}{_SIGNS.get(row['verdict'] or '', '')}"
+    sign = _SIGNS.get(row["verdict"] or "", "")
+    return f"{_plain(scale * row['value'], places)}{unit}{sign}{_ends(row, '', places, scale)}"
 
 
 def _controls(checked: list[dict[str, Any]]) -> Listing:
@@ -150,7 +151,7 @@ def _controls(checked: list[dict[str, Any]]) -> Listing:
                 row["policy"],
                 str(row["clear_runs"]), _plain(row["clear_actions"], 2), _shared(row, "clear_harmed"),
                 str(row["no_effect_runs"]), _plain(row["no_effect_actions"], 2), _shared(row, "no_effect_harmed"),
-                f"{_plain(row['false_actions_per_h'], 2)} (at most {_plain(row['false_actions_high'], 2)})",
+                f"{_plain(row['false_actions_per_h'], 2)}\nat most {_plain(row['false_actions_high'], 2)}",
                 _plain(row["relapses"], 2),
             ),
             policy=row["policy"],
@@ -173,14 +174,18 @@ def _shared(row: dict[str, Any], name: str) -> str:
 
 
 def _ends(row: dict[str, Any], name: str, places: int, scale: float = 1.0) -> str:
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    """Return an interval as small print."""
+    low, high = (row.get(f"{name}_{end}".lstrip("_")) for end in ("low", "high"))
     if low is None or high is None:
         return ""
-    return f" [{scale * low:.{places}f}, {scale * high:.{places}f}]".replace("-", "\u2212")
+    return f"\n{_plain(scale * low, places)} to {_plain(scale * high, places)}"
 
 
 def _plain(value: float | None, places: int) -> str:
-    return "-" if value is None else f"{value:.{places}f}".replace("-", "\u2212")
+    if value is None:
+        return "-"
+    # adding 0 makes a negative zero positive
+    return f"{round(value, places) + 0.0:.{places}f}".replace("-", "\u2212")
 
 
 def _signed(value: float, places: int) -> str:
@@ -199,7 +204,8 @@ def results_section(source: Source, alone: bool) -> Section:
     """
     rows = []
     for policy in source.policies:
-        for row in summarise(source.episodes.filter(pl.col("policy") == policy)).iter_rows(named=True):
+        table = summarise(source.episodes.filter(pl.col("policy") == policy))
+        for row in [*table.tail(1).to_dicts(), *table.head(-1).to_dicts()]:
             fault = row["fault_type"]
             cells = [policy, fault, *(_plain(row[column], places) for column, _, places, _ in _RESULTS)]
             rows.append(Row(tuple(cells), policy=policy, fault=fault))

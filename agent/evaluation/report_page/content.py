@@ -23,13 +23,14 @@ class Head:
     text: str
     numeric: bool = True
     about: str = ""
+    wide: bool = False  #: holds sentences
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """Row of a listing; what it is about lets it be filtered."""
 
-    cells: tuple[str, ...]
+    cells: tuple[str, ...]  #: what follows a line feed is small print
     policy: str = ""
     fault: str = ""
     link: str = ""  #: id of the place that the first cell leads to

@@ -21,6 +21,8 @@ from agent.evaluation.report_page.geometry import look, percent, plot_of, tick_t
 
 #: More columns than this leave no room for numbers within the fields of a heat map on a narrow screen.
 DENSE = 6
+#: Heat maps with at most so many rows stand beside one another.
+SMALL = 12
 #: Lanes of a timeline, in order, with what they are called.
 _LANES = (("fault", "fault"), ("incident", "incident"), ("alarm", "alarm"), ("suspect", "suspect"))
 
@@ -126,7 +128,13 @@ def _heat(figure: HeatMap) -> dict[str, Any]:
     scale = figure.scale
     stops = ", ".join(colours)
     ends = [tick_text(scale, _round(value)) for value in (scale.low, (scale.low + scale.high) / 2, scale.high)]
-    return {"rows": rows, "stops": stops, "ends": ends, "dense": len(figure.columns) > DENSE}
+    return {
+        "rows": rows,
+        "stops": stops,
+        "ends": ends,
+        "dense": len(figure.columns) > DENSE,
+        "small": len(figure.rows) <= SMALL,
+    }
 
 
 def _round(value: float) -> float:

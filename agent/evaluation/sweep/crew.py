@@ -17,7 +17,7 @@ from agent.loop import Agent
 from agent.registry import make_diagnoser
 from simcore.model.scenario import Scenario
 
-#: Trained detectors kept in memory; more of them are found again on the disk.
+#: Trained detectors kept in memory, and those of a session kept on the disk: a sample of systems would fill it.
 _KEPT = 8
 
 
@@ -29,6 +29,7 @@ class Crew:
     states: Mapping[str, dict[str, Any]] = field(default_factory=dict)  #: policy -> what it has learned
     threads: int | None = None
     diagnosers: Mapping[str, dict[str, Any]] = field(default_factory=dict)  #: diagnoser -> what it has learned
+    _trained: int = field(default=0, repr=False)
     _detectors: dict[tuple[str, str], Detector] = field(default_factory=dict, repr=False)
 
     def agent(self, scenario: Scenario, parts: Parts) -> tuple[Agent, str]:
@@ -48,7 +49,11 @@ class Crew:
         if key not in self._detectors:
             while len(self._detectors) >= _KEPT:
                 del self._detectors[next(iter(self._detectors))]
-            self._detectors[key] = trained_detector(name, normal, seed=self.sweep.detector_seed, threads=self.threads)
+            keep = self._trained < _KEPT
+            self._trained += 1
+            self._detectors[key] = trained_detector(
+                name, normal, seed=self.sweep.detector_seed, threads=self.threads, keep=keep
+            )
         return self._detectors[key]
 
     def normal(self, scenario: Scenario) -> Scenario:

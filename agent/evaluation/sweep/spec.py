@@ -221,7 +221,7 @@ def _faults(spec: StudySpec, scenario: Scenario, mistakes: list[Mistake]) -> lis
 def _axes(spec: StudySpec, scenario: Scenario, mistakes: list[Mistake]) -> list[Axis]:
     plain = scenario.model_dump()
     if not spec.vary:
-        mistakes.append(Mistake(("vary",), "must name at least one key that varies"))
+        mistakes.append(Mistake(("vary",), "must name at least one key that varies, such as load"))
     axes = []
     for name, given in spec.vary.items():
         try:

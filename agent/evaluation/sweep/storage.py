@@ -94,6 +94,20 @@ class StudyFolder:
             )
         return found
 
+    def claim(self) -> None:
+        """Make the folder and see that it can be written, before anything long begins; what is in it stays.
+
+        Raises
+        ------
+        ResultsError
+            If it cannot.
+        """
+        with _told(self.target):
+            self.target.mkdir(exist_ok=True)
+            probe = self.target / ".probe"
+            probe.write_bytes(b"")
+            probe.unlink()
+
     def begin(self, crew: Crew, *, planned: int, more: Mapping[str, Any]) -> None:
         """Lay claim to the folder for a new study, whatever an earlier one left.
 
@@ -112,8 +126,8 @@ class StudyFolder:
             If the folder cannot be written.
         """
         self.metadata = metadata_of(crew) | dict(more) | {"planned": planned, "runs": 0, "complete": False}
+        self.claim()
         with _told(self.target):
-            self.target.mkdir(exist_ok=True)
             _clear(self.target)
         self._write_metadata()
 
@@ -197,7 +211,7 @@ class StudyFolder:
         """Return all runs that are there, by row."""
         schema = runs_schema(sweep.axes)
         paths = [path for path in (self.target / _RUNS, *self._part_files()) if path.exists()]
-        frames = [pl.DataFrame(schema=schema), *(_read(path) for path in paths)]
+        frames = [pl.DataFrame(schema=schema), *(_read(path, schema) for path in paths)]
         # a run is there twice if the program was killed after the table was written and before its parts were gone
         return pl.concat(frames).unique("row", keep="first").sort("row")
 
@@ -285,11 +299,14 @@ def read_study(target: str | Path) -> tuple[Sweep, dict[str, Any], pl.DataFrame]
     return sweep, metadata, folder._table(sweep)
 
 
-def _read(path: Path) -> pl.DataFrame:
+def _read(path: Path, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        found = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ResultsError(f"cannot read {path}: {why(error)}") from error
+    if missing := [name for name, kind in schema.items() if found.schema.get(name) != kind]:
+        raise ResultsError(f"cannot read {path}: it is not of this version, it lacks {', '.join(missing)}")
+    return found.select(list(schema))
 
 
 def _parquet(table: pl.DataFrame) -> bytes:
