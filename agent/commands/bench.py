@@ -217,7 +217,7 @@ def _report(suite: _Suite, baseline: "Baseline | None", target: Path | None, opt
         why = f"no benchmark fits --only {options['only']}" if none else "a benchmark failed its own check"
         click.echo(f"error: {why}", err=True)
     if suite.interrupted:
-        click.echo(f"interrupted; {len(found.entries)} benchmarks were finished at least once", err=True)
+        click.echo(f"interrupted; finished at least once: {len(found.entries)}", err=True)
     rows: list[Row] = []
     if baseline is not None and found.entries:
         rows = compare(found, baseline, bound=options["bound"])
