@@ -39,16 +39,20 @@ LANGUAGES = ("bash", "python", "yaml", "text")
 #: Sizes at which the commands of the docs run here, where a command names the option.
 SMALL = {
     "--episodes": "2", "--steps": "60", "--train-episodes": "2", "--train-seeds": "1", "--replications": "1",
-    "--samples": "2", "--clean": "6",
+    "--samples": "2", "--clean": "6", "--regret": "1",
 }  # fmt: skip
 _CONTEST = ("--episodes", "--steps", "--train-episodes")
 #: Those that a command gets in any case; with a value it is one of its own.
 ALWAYS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST),
+    "cost": ("--episodes", "--steps"),
     "counterfactual": ("--futures=1", "--horizon=12"),
     "eval": ("--episodes", "--steps"),
+    "sensitivity": ("--steps", "--samples=4"),
+    **dict.fromkeys(("export traces", "export logs"), ("--steps",)),
     "map": ("--steps=30", "--onsets=30", "--runs=2", "--horizon=4"),
-    "rca simulate": ("--episodes", "--steps"),
+    "profile": ("--steps=12", "--rounds=1"),
+    **dict.fromkeys(("rca simulate", "rca sources"), ("--episodes", "--steps")),
     "sweep": ("--steps", "--replications", "--train-episodes"),
     "timing": ("--steps", "--runs=4"),
     "timing earlier": ("--steps", "--runs=4", "--gaps=30"),
@@ -133,6 +137,8 @@ def small(command: list[str], page: str = "") -> list[str]:
         return made
     for wanted in ALWAYS[named]:
         option, _, value = wanted.partition("=")
+        if option == "--replications" and "--refine" in made:  # which finds out how many there are
+            option, value = "--budget", "12"
         size = value or sizes[option]
         if option not in made:
             made += [option, size]
