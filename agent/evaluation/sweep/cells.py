@@ -5,6 +5,7 @@ __all__ = [
     "until_of", "values_of",
 ]  # fmt: skip
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -240,9 +241,9 @@ def _parts(runs: pl.DataFrame, key: str) -> Iterator[tuple[int, pl.DataFrame]]:
     """Yield (value, its runs by replication), by value of a whole-number column."""
     table = runs.sort(key, "replication")
     values = table[key].to_numpy()
-    starts = np.flatnonzero(np.diff(values, prepend=-1)) if values.size else np.zeros(0, np.int64)
-    for first, last in zip(starts, [*starts[1:], values.size], strict=True):
-        yield int(values[first]), table[int(first) : int(last)]
+    edges = [*np.flatnonzero(np.diff(values, prepend=-1)).tolist(), values.size] if values.size else []
+    for first, last in itertools.pairwise(edges):
+        yield int(values[first]), table[first:last]
 
 
 def differences_table(
