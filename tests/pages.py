@@ -51,6 +51,7 @@ ALWAYS: dict[str, tuple[str, ...]] = {
     "sensitivity": ("--steps", "--samples=4"),
     **dict.fromkeys(("export traces", "export logs"), ("--steps",)),
     "map": ("--steps=30", "--onsets=30", "--runs=2", "--horizon=4"),
+    "profile": ("--steps=12", "--rounds=1"),
     **dict.fromkeys(("rca simulate", "rca sources"), ("--episodes", "--steps")),
     "sweep": ("--steps", "--replications", "--train-episodes"),
     "timing": ("--steps", "--runs=4"),

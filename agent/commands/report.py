@@ -109,7 +109,7 @@ def _parts(
     from agent.evaluation.report_page.parts import part_of
 
     done = 0.0
-    found = []
+    found: list[Part] = []
     total = sum(map(len, chosen))
     with (
         Compiling(quiet=options["quiet"] or not total),

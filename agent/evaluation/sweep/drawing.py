@@ -4,7 +4,8 @@ __all__ = ["draw_sensitivity"]
 
 from typing import Any
 
-from agent.evaluation.pictures import COLOURS, canvas
+from agent.evaluation.palette import LIGHT
+from agent.evaluation.pictures import canvas
 from agent.evaluation.sweep.sensitivity import Sensitivity
 
 _COLUMNS = {"sobol": (("alone", "alone"), ("total", "with others")), "morris": (("size", "effect"),)}
@@ -26,7 +27,7 @@ def draw_sensitivity(found: Sensitivity, title: str) -> Any:
             for at, row in enumerate(rows):
                 if row[column] is None:
                     continue
-                colour = COLOURS[1 + number]
+                colour = LIGHT.tone(number)
                 ends = [row[f"{column}_low"], row[f"{column}_high"]]
                 panel.plot(ends, [at + shift] * 2, color=colour, linewidth=1.8)
                 panel.plot(row[column], at + shift, "os"[number], color=colour, label=label if at == 0 else None)
