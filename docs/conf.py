@@ -58,11 +58,13 @@ NAVIGATION = {
     "Play and study": [
         "howto/ask_what_if",
         "howto/compare_policies",
-        "howto/read_the_tables",
-        "howto/study",
+        "howto/run_a_study",
         "howto/*study*",
-        "howto/*report*",
+        "explanation/fault_timing",
         "howto/*watch*",
+        "howto/*report*",
+        "howto/traces_and_logs",
+        "howto/read_the_tables",
         "howto/*profile*",
     ],
     "Build your own": ["howto/add_a_scenario", "howto/add_resilience", "howto/add_*", "howto/*"],
@@ -131,8 +133,14 @@ def _read_numpydoc(app: "Sphinx", what: str, name: str, of: object, options: obj
         lines[:] = NumpyDocstring(lines, Config(napoleon_use_rtype=False), app, what, name, of, options).lines()
 
 
+def _reread(app: "Sphinx", env: object, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """Name the pages that say which pages there are: they change with the others."""
+    return ["index", "reference/api"]
+
+
 def setup(app: "Sphinx") -> None:
     """Let the pages pass through here."""
     app.connect("autodoc-process-docstring", _read_numpydoc)
     app.connect("builder-inited", _write_modules)
+    app.connect("env-get-outdated", _reread)
     app.connect("source-read", _add)

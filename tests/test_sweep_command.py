@@ -115,6 +115,22 @@ def test_an_interrupted_study_goes_on_and_ends_with_the_same_bytes(
     assert "it holds another study, which differs in the arguments" in other.err
 
 
+def test_a_study_that_is_interrupted_at_once_keeps_nothing_and_can_go_on(
+    done: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tired(*arguments: Any, **settings: Any) -> pl.DataFrame:
+        raise KeyboardInterrupt
+
+    study = ("sweep", "--scenario", "./tiny.yaml", *STUDY, "--out", "soon")
+    with monkeypatch.context() as patched:
+        patched.setattr(conduct, "play_batch", tired)
+        first = invoke(*study)
+    assert (first.code, first.out) == (1, "no run is finished\nresults in soon\n")
+    assert pl.read_parquet("soon/cells.parquet").height == 0
+    assert invoke(*study, "--resume").code == 0
+    assert contents(Path("soon"), "soon") == contents(done)
+
+
 def test_what_was_finished_survives_a_kill_between_two_files(done: Path, tmp_path: Path) -> None:
     sweep, metadata, runs = read_study(done)
     folder = StudyFolder(tmp_path / "killed")
@@ -126,8 +142,8 @@ def test_what_was_finished_survives_a_kill_between_two_files(done: Path, tmp_pat
     found = StudyFolder(tmp_path / "killed")
     before = found.check(resume=True, force=False)
     assert before is not None
-    assert found.resume(before, Crew(sweep)) == set(range(16))
-    tables = found.finish(sweep, how={})
+    assert found.resume(before, Crew(sweep))["row"].to_list() == list(range(16))
+    tables = found.finish(sweep, how={}, complete=True)
     assert tables["runs"].equals(runs)
     assert contents(tmp_path / "killed") == contents(done)
 

@@ -99,7 +99,9 @@ def forest_of(compared: pl.DataFrame, measure: str = PRIMARY, *, better: int = -
 
 
 def _signed(value: float) -> str:
-    return f"{value + 0.0:+.3g}".replace("-", "\N{MINUS SIGN}")
+    if abs(value) < 0.005:
+        return "0"
+    return f"{value:+.{1 if abs(value) >= 10 else 2}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _known(value: float | None) -> float:

@@ -105,7 +105,7 @@ class Profile:
         if saves <= max(0.02, _known(self.stages.noise) + _known(self.half.noise)):
             return []
         what = f"--round-size {self.stages.runs} instead of {self.half.runs}"
-        learns = "policies learn less often" if self.study.policies and not self.study.frozen else "the same"
+        learns = "other learning" if self.study.policies and not self.study.frozen else "the same"
         return [Advice(what, saves, "CPU", learns, "two plays")]
 
     def _by_another_model(self) -> list[Advice]:

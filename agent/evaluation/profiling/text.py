@@ -30,7 +30,8 @@ def profile_text(profile: Profile) -> str:
 def _title(profile: Profile) -> str:
     study = profile.study
     agent = f"{study.detector} > {study.diagnoser} > {study.policies[0]}" if study.policies else "no agent"
-    threads = "" if profile.engine != "batch" else f", {profile.threads or 'all'} threads"
+    used = "all threads" if profile.threads is None else f"{profile.threads} thread{'s' * (profile.threads > 1)}"
+    threads = f", {used}" if profile.engine == "batch" else ""
     steps = f"{study.scenario.timing.steps} steps of {study.scenario.timing.step_s:g} s"
     return (
         f"{study.scenario.name}: {study.episodes} runs of {steps}, seed {study.seed}, engine {profile.engine}{threads}"

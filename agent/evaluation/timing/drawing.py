@@ -4,7 +4,8 @@ __all__ = ["draw"]
 
 from typing import Any
 
-from agent.evaluation.pictures import COLOURS, canvas
+from agent.evaluation.palette import LIGHT
+from agent.evaluation.pictures import canvas
 from agent.evaluation.timing.arms import NOT_SHOWN, Finding
 
 
@@ -16,7 +17,7 @@ def draw(found: Finding) -> Any:
     panel.axvline(0.0, color="0.4", linewidth=0.8)
     groups = list(dict.fromkeys(row.get("policy") for row in rows))
     for at, row in enumerate(rows):
-        colour = COLOURS[groups.index(row.get("policy")) % len(COLOURS)]
+        colour = LIGHT.tone(groups.index(row.get("policy")))
         shown = row["verdict"] != NOT_SHOWN
         panel.plot([row["difference_low"], row["difference_high"]], [at, at], color=colour, linewidth=1.8)
         panel.plot(row["difference"], at, "o", color=colour, markersize=5, fillstyle="full" if shown else "none")
