@@ -60,8 +60,12 @@ ALWAYS: dict[str, tuple[str, ...]] = {
     "timing warmup": ("--steps", "--runs=4", "--shares=0.2"),
     "timing wave": ("--steps", "--runs=4", "--positions=4"),
 }
-#: Pages that need more: the tables must hold runs with an incident.
-LARGER = {"read_the_tables.md": {"--episodes": "6", "--steps": "110"}}
+#: Pages with sizes of their own: tables that hold runs with an incident, onsets within the episode, decisions on forks.
+OWN = {
+    "read_the_tables.md": {"--episodes": "6", "--steps": "110"},
+    "run_a_study.md": {"--steps": "72"},
+    "compare_policies.md": {"--steps": "30"},
+}
 
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
 
@@ -130,7 +134,7 @@ def _fewer(before: str, word: str) -> str:
 
 def small(command: list[str], page: str = "") -> list[str]:
     """Return a command at a size that a test can afford; ``page`` is the name of the page that shows it."""
-    sizes = SMALL | LARGER.get(page, {})
+    sizes = SMALL | OWN.get(page, {})
     made = [sizes.get(before, _fewer(before, word)) for before, word in zip(["", *command], command, strict=False)]
     named = next((name for name in (" ".join(command[:2]), command[0]) if name in ALWAYS), None)
     if named is None or "--study" in command:
