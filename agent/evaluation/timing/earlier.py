@@ -118,7 +118,7 @@ def _sentence(policy: str, rows: Sequence[dict[str, Any]]) -> str:
     if not rows:
         return ""
     if not shown:
-        return f"{policy}: no difference shown: the two cost what each alone costs, at every gap."
+        return f"{policy}: no difference shown between the two together and the sum of each alone, at any gap."
     most = max(shown, key=lambda row: abs(row["difference"]))
     what = "more" if most["difference"] > 0.0 else "less"
     gaps = ", ".join(f"{row['gap_s']:g}" for row in shown)
