@@ -178,6 +178,21 @@ def test_a_row_of_a_study_with_drawn_faults_and_ranges_can_be_replayed(at_home: 
         assert invoke("run", "--from", "lhs", "--row", row).code == 0
 
 
+def test_one_of_several_faults_can_vary(at_home: Path, invoke: Invoke) -> None:
+    study = (
+        "sweep", "--scenario", "./tiny.yaml", "--fault", "error_burst@db", "--fault", "latency_spike@api", "--onset",
+        "60", "--vary", "fault[1].onset_s=70,90", "--vary", "workload.deadline_s=none,1", *AGENT, "--replications",
+        "1", "--out", "two", "--quiet",
+    )  # fmt: skip
+    result = invoke(*study)
+    assert result.code == 0, result.err
+    assert "fault[1].onset_s down, workload.deadline_s across" in result.out
+    runs = pl.read_parquet("two/runs.parquet")
+    assert runs["fault_type"].unique().to_list() == ["error_burst+latency_spike"]
+    assert runs["workload.deadline_s"].to_list() == [None, 1.0, None, 1.0]
+    assert invoke("run", "--from", "two", "--row", 2).code == 0
+
+
 def test_a_study_file_says_the_same_as_options(done: Path, at_home: Path, invoke: Invoke) -> None:
     folder = at_home / "below"
     folder.mkdir()

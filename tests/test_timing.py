@@ -188,10 +188,11 @@ def test_the_command_writes_its_table_and_json(invoke: Invoke, tmp_path: Path) -
     given = ["--scenario", str(scenario), "--fault", "latency_spike@db", "--runs", "4", "--quiet"]
     result = invoke(
         "timing", "action", *given, "--action", "rollback(db)", "--durations", "30", "--delays", "10", "--json",
-        "--out", str(out), "--onset", "60",
+        "--out", str(out), "--onset", "60", "--png", str(tmp_path / "picture.png"),
     )  # fmt: skip
     assert result.code == 0, result.err
     told = json.loads(result.out)
     assert told["analysis"] == "action"
     assert [row["when"] for row in told["rows"]] == ["nobody acts", "before the end"]
+    assert (tmp_path / "picture.png").stat().st_size > 1000
     assert pl.read_csv(out)["budget"].to_list() == [row["budget"] for row in told["rows"]]

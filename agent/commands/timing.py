@@ -304,11 +304,14 @@ def _show(study: "Sweep", found: "Finding", options: dict[str, Any]) -> None:
         from simcore.telemetry.files import write_table
 
         write_table(Path(options["out"]), found.table)
-    if options["png"] is not None and found.rows:
+    if options["png"] is not None:
+        from agent.evaluation.drawing import draw
         from agent.evaluation.pictures import save
-        from agent.evaluation.timing.drawing import draw
+        from agent.evaluation.timing.figure import forest_of
 
-        save(draw(found), options["png"])
+        figure = forest_of(found)
+        if figure is not None:
+            save(draw(figure), options["png"])
     if options["as_json"]:
         what = {"analysis": found.name, "scenario": study.scenario.name, "scenario_hash": study.scenario.digest}
         runs = {"seed": study.seed, "split": study.split, "runs": study.replications, "interrupted": found.interrupted}

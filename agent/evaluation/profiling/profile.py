@@ -110,8 +110,9 @@ class Profile:
 
     def _by_another_model(self) -> list[Advice]:
         whole = self.share(*_SIMULATION) or 1.0
+        source = "a trial" if self.engine == "batch" else "batch trial"
         return [
-            Advice(trial.change, trial.saves * whole, "CPU", "another model", "a trial")
+            Advice(trial.change, trial.saves * whole, "CPU", "another model", source)
             for trial in self.trials or ()
             if trial.shown
         ]

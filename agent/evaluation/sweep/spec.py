@@ -283,13 +283,14 @@ def _of_design(spec: StudySpec, axes: list[Axis]) -> Iterator[Mistake]:
 
 def _of_values(scenario: Scenario, axes: list[Axis]) -> Iterator[Mistake]:
     """Yield the rules that single values of scenario parameters break, each by itself; of ranges, the ends."""
+    plain = scenario.model_dump()
     for axis in axes:
-        worlds = Worlds(Sweep(scenario=scenario, detector="any", axes=(axis,), faults=(FaultSpec("none"),)))
-        if worlds.keys[0].role == "scenario":
-            ends = (axis.at(0.0), axis.at(1.0 - 1e-12)) if axis.ranged else axis.values
-            cells = [Cell(number, (value,)) for number, value in enumerate(ends)]
-            for line in worlds.mistakes(cells):
-                yield Mistake(("vary", axis.key), f": {line}")
+        if key_of(axis.key, plain, step_s=scenario.timing.step_s).role != "scenario":
+            continue
+        worlds = Worlds(Sweep(scenario=scenario, axes=(axis,), faults=(FaultSpec("none"),)))
+        ends = (axis.at(0.0), axis.at(1.0 - 1e-12)) if axis.ranged else axis.values
+        for line in worlds.mistakes([Cell(number, (value,)) for number, value in enumerate(ends)]):
+            yield Mistake(("vary", axis.key), f": {line}")
 
 
 def _refinement(spec: StudySpec, scenario: Scenario, axes: list[Axis], mistakes: list[Mistake]) -> Refinement | None:
