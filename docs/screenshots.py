@@ -52,11 +52,6 @@ SHOTS = {
         "mendsim compare --policies noop,threshold_rules,playbook --episodes 60 --seed 3 --png compared.png",
         "compared.png",
     ),
-    "map.png": Shot(
-        "mendsim map --fault traffic_surge@workload --loads 0.7,1,1.3 --severities 0.3,0.6,0.9 --delays 3"
-        " --runs 6 --png map.png",
-        "map.png",
-    ),
     "watch.svg": Shot(f"mendsim watch {_EPISODE}", "watch.svg", keys=("n",) * 66),
     "watch_verdict.svg": Shot(f"mendsim watch {_EPISODE}", "watch_verdict.svg", keys=("e", "v")),
     "report.png": Shot(
