@@ -28,6 +28,7 @@ from agent.commands.rca import rca
 from agent.commands.report import report
 from agent.commands.run import run
 from agent.commands.scenario import scenario
+from agent.commands.sensitivity import sensitivity
 from agent.commands.sweep import sweep
 from agent.commands.timing import timing
 from agent.commands.train import train
@@ -50,8 +51,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, watch, evaluate, sweep, timing, report, train, compare, isolate, abstain, ope, explain, counterfactual,
-    optimal_map, detect, rca, cost, export, scenario, faults, actions, validate, profile, bench,
+    run, watch, evaluate, sweep, sensitivity, timing, report, train, compare, isolate, abstain, ope, explain,
+    counterfactual, optimal_map, detect, rca, cost, export, scenario, faults, actions, validate, profile, bench,
 ):  # fmt: skip
     cli.add_command(_command)
 

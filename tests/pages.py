@@ -39,16 +39,20 @@ LANGUAGES = ("bash", "python", "yaml", "text")
 #: Sizes at which the commands of the docs run here, where a command names the option.
 SMALL = {
     "--episodes": "2", "--steps": "60", "--train-episodes": "2", "--train-seeds": "1", "--replications": "1",
-    "--samples": "2", "--clean": "6",
+    "--samples": "2", "--clean": "6", "--regret": "1",
 }  # fmt: skip
 _CONTEST = ("--episodes", "--steps", "--train-episodes")
 #: Those that a command gets in any case; with a value it is one of its own.
 ALWAYS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("compare", "isolate", "abstain", "ope"), _CONTEST),
+    "cost": ("--episodes", "--steps"),
     "counterfactual": ("--futures=1", "--horizon=12"),
     "eval": ("--episodes", "--steps"),
+    "sensitivity": ("--steps", "--samples=4"),
+    **dict.fromkeys(("export traces", "export logs"), ("--steps",)),
     "map": ("--steps=30", "--onsets=30", "--runs=2", "--horizon=4"),
-    "rca simulate": ("--episodes", "--steps"),
+    "profile": ("--steps=12", "--rounds=1"),
+    **dict.fromkeys(("rca simulate", "rca sources"), ("--episodes", "--steps")),
     "sweep": ("--steps", "--replications", "--train-episodes"),
     "timing": ("--steps", "--runs=4"),
     "timing earlier": ("--steps", "--runs=4", "--gaps=30"),
@@ -113,15 +117,28 @@ def yaml_files(page: str) -> dict[str, str]:
     return files
 
 
+def _fewer(before: str, word: str) -> str:
+    """Return the first two of the values that a study varies; any other word as it is."""
+    key, equals, values = word.partition("=")
+    if before != "--vary" or not equals:
+        return word
+    if values.count(":") == 2:
+        start, _, step = values.split(":")
+        return f"{key}={start}:{float(start) + float(step):g}:{step}"
+    return f"{key}={','.join(values.split(',')[:2])}"
+
+
 def small(command: list[str], page: str = "") -> list[str]:
     """Return a command at a size that a test can afford; ``page`` is the name of the page that shows it."""
     sizes = SMALL | LARGER.get(page, {})
-    made = [sizes.get(before, word) for before, word in zip(["", *command], command, strict=False)]
+    made = [sizes.get(before, _fewer(before, word)) for before, word in zip(["", *command], command, strict=False)]
     named = next((name for name in (" ".join(command[:2]), command[0]) if name in ALWAYS), None)
     if named is None or "--study" in command:
         return made
     for wanted in ALWAYS[named]:
         option, _, value = wanted.partition("=")
+        if option == "--replications" and "--refine" in made:  # which finds out how many there are
+            option, value = "--budget", "12"
         size = value or sizes[option]
         if option not in made:
             made += [option, size]

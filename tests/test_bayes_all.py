@@ -23,7 +23,7 @@ from agent.diagnosers.features import SERVICE_FEATURES, Features
 from agent.evaluation.evidence_sources import SETS
 from simcore.errors import InputError
 from simcore.signals.collector import LOGS, N_SIGNALS, Signal
-from tests.agent_world import DB, TOPOLOGY, healthy, keys, observe, strange
+from tests.agent_world import DB, TOPOLOGY, failing, healthy, keys, observe, strange
 from tests.conftest import Invoke
 
 STEPS, ONSET, N_RUNS = 60, 50, 2
@@ -40,8 +40,15 @@ def signals(trouble: dict[tuple[int, Signal], float]) -> np.ndarray:
     return quiet
 
 
-def history(seen: np.ndarray | None) -> History:
-    made, metrics = History(TOPOLOGY, N_RUNS), healthy(N_RUNS, STEPS)
+def metrics_of(*, broken: bool = False) -> np.ndarray:
+    metrics = healthy(N_RUNS, STEPS)
+    if broken:
+        failing(metrics, 1, DB, ONSET)
+    return metrics
+
+
+def history(seen: np.ndarray | None, *, broken: bool = False) -> History:
+    made, metrics = History(TOPOLOGY, N_RUNS), metrics_of(broken=broken)
     for step in range(STEPS):
         extra = {} if seen is None else {"signals": seen[:, step]}
         made.push(observe(metrics, step, **extra), np.full(N_RUNS, step < ONSET))
@@ -96,8 +103,8 @@ def test_sources_can_be_left_out() -> None:
 
 def asked(diagnoser: BayesAll, seen: np.ndarray | None) -> Diagnosis:
     diagnoser.start(TOPOLOGY, keys(N_RUNS))
-    observation = observe(healthy(N_RUNS, STEPS), STEPS - 1)
-    return diagnoser.diagnose(observation, strange(N_RUNS, DB, 0.5), history(seen), RUNS)
+    observation = observe(metrics_of(broken=True), STEPS - 1)
+    return diagnoser.diagnose(observation, strange(N_RUNS, DB), history(seen, broken=True), RUNS)
 
 
 def test_it_uses_the_sources_that_there_are_and_that_it_may() -> None:

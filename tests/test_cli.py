@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"numba", "numpy", "polars", "sklearn", "pydantic", "simpy", "rich", "ruamel"}
 NAMES = (
     "run", "eval", "compare", "isolate", "abstain", "ope", "explain", "scenario", "scenario check", "faults", "actions",
-    "validate", "rca", "counterfactual",
+    "validate", "rca", "counterfactual", "watch",
 )  # fmt: skip
 COMMANDS = [(), *(tuple(name.split()) for name in NAMES)]
 

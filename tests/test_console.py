@@ -287,3 +287,21 @@ def test_a_fault_is_over_when_its_place_was_replaced(replay: Replay) -> None:
     assert over_s(fault, live.episodes) == record.effect_s
     brief = dataclasses.replace(fault, duration_s=6.0)
     assert over_s(brief, live.episodes) == fault.onset_s + 6.0
+
+
+def test_ctrl_c_leaves_at_once_and_says_where(
+    invoke: Invoke, tiny: str, terminal: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(app: Console) -> None:
+        async def how(pilot: Pilot[None]) -> None:
+            await pilot.press("n")
+            await settled(pilot, lambda: app.live.episodes.step == 1)
+            await pilot.press("ctrl+c")
+
+        drive(app, how)
+
+    monkeypatch.setattr(Console, "run", run)
+    result = invoke("watch", "--scenario", tiny, "--detector", "threshold", "--policy", "playbook", "--paused")
+    assert result.code == 1
+    assert "left at 0:05 of 5:00" in result.err
+    assert not result.out

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("simcore.errors", "simcore.codes", "simcore.jit", "simcore"),
     ("simcore.streams", "simcore.samplers", "simcore.observation", "simcore.threads"),
-    ("simcore.windows",),
+    ("simcore.windows", "simcore.eventlog"),
     ("simcore.model", "simcore.engines.api"),
     ("simcore.reference", "simcore.kernels", "simcore.layout", "simcore.compiler"),
     ("simcore.engines", "simcore.signals"),

@@ -1,13 +1,17 @@
 """Which parameter is answerable for an outcome: indices of functions whose indices are known, and of a system."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pytest
 
 from agent.evaluation.sweep.indices import morris_design, morris_effects, sobol_design, sobol_shares
 from simcore.errors import InputError
+from tests.conftest import Invoke
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,7 +30,7 @@ def ishigami(unit: Floats) -> Floats:
 
 
 def test_the_shares_of_ishigamis_function_are_those_of_the_formula() -> None:
-    design = sobol_design(3, 2048, seed=1)
+    design = sobol_design(3, 1024, seed=1)
     shares = sobol_shares(ishigami(design.unit), 3, seed=1)
     for found, truth in ((shares.first, FIRST), (shares.total, TOTAL)):
         for interval, value in zip(found, truth, strict=False):
@@ -50,8 +54,8 @@ def test_the_shares_are_those_of_scipy() -> None:
 
 
 def test_chance_has_the_share_that_no_parameter_explains() -> None:
-    design = sobol_design(2, 2048, seed=3)
-    noise = np.random.Generator(np.random.PCG64(np.random.SeedSequence(5))).standard_normal(2 * 2048)
+    design = sobol_design(2, 1024, seed=3)
+    noise = np.random.Generator(np.random.PCG64(np.random.SeedSequence(5))).standard_normal(2 * 1024)
     # variances: 1/12 of the parameter, 1/12 of chance
     outcome = design.unit[:, 0] + math.sqrt(1 / 12) * noise[design.run]
     shares = sobol_shares(outcome, 2, seed=1)
@@ -92,3 +96,44 @@ def test_designs_that_cannot_be_are_refused() -> None:
         sobol_design(0, 8, seed=1)
     with pytest.raises(InputError, match="trajectories must be >= 2"):
         morris_design(2, 1, seed=1)
+
+
+STUDY = ("--no-agent", "--fault", "error_burst@db", "--onset", "70", "--quiet", "--vary", "fault.severity=0.1..0.9")
+
+
+def test_what_nobody_uses_has_no_effect_and_the_severity_has(invoke: Invoke, tiny: str, tmp_path: Path) -> None:
+    """Nobody acts, so the cost of an action can change nothing: exactly nothing, since the runs are the same."""
+    given = ("sensitivity", "--scenario", tiny, *STUDY, "--vary", "actions.scale.cost=0..0.1", "--json")
+    out = tmp_path / "runs.parquet"
+    result = invoke(*given, "--method", "morris", "--samples", "3", "--out", out)
+    assert result.code == 0, result.err
+    told = json.loads(result.out)
+    assert told["runs"] == 9
+    found = {(row["outcome"], row["parameter"]): row for row in told["rows"]}
+    assert found["error_budget_spent", "actions.scale.cost"]["size"] == 0.0
+    assert found["ttm_s", "actions.scale.cost"]["size"] == 0.0
+    assert found["error_budget_spent", "fault.severity"]["mean_low"] > 0.0
+    assert "depends most on fault.severity" in told["sentences"][0]
+    assert "hardly on actions.scale.cost" in told["sentences"][0]
+    assert pl.read_parquet(out)["fault.severity"].n_unique() == 4
+    result = invoke(*given, "--samples", "4")
+    assert result.code == 0, result.err
+    found = {(row["outcome"], row["parameter"]): row for row in json.loads(result.out)["rows"]}
+    assert found["error_budget_spent", "actions.scale.cost"]["total"] == 0.0
+    assert found["error_budget_spent", "fault.severity"]["total"] > 0.0
+    assert "chance" in {parameter for _, parameter in found}
+
+
+def test_the_command_tells_all_mistakes_at_once(invoke: Invoke, tiny: str) -> None:
+    wrong = ["--vary", "lod=1..2", "--vary", "load", "--samples", "12", "--png", "x.gif", "--policy", "plybook"]
+    result = invoke("sensitivity", "--scenario", tiny, *wrong, "--severity", "0.4")
+    assert result.code == 2
+    for what in (
+        "did you mean 'load'",
+        "--vary must be KEY=SPEC",
+        "power of 2",
+        "--png must name",
+        "'playbook'",
+        "--sev",
+    ):
+        assert what in result.err

@@ -115,6 +115,22 @@ def test_an_interrupted_study_goes_on_and_ends_with_the_same_bytes(
     assert "it holds another study, which differs in the arguments" in other.err
 
 
+def test_a_study_that_is_interrupted_at_once_keeps_nothing_and_can_go_on(
+    done: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tired(*arguments: Any, **settings: Any) -> pl.DataFrame:
+        raise KeyboardInterrupt
+
+    study = ("sweep", "--scenario", "./tiny.yaml", *STUDY, "--out", "soon")
+    with monkeypatch.context() as patched:
+        patched.setattr(conduct, "play_batch", tired)
+        first = invoke(*study)
+    assert (first.code, first.out) == (1, "no run is finished\nresults in soon\n")
+    assert pl.read_parquet("soon/cells.parquet").height == 0
+    assert invoke(*study, "--resume").code == 0
+    assert contents(Path("soon"), "soon") == contents(done)
+
+
 def test_what_was_finished_survives_a_kill_between_two_files(done: Path, tmp_path: Path) -> None:
     sweep, metadata, runs = read_study(done)
     folder = StudyFolder(tmp_path / "killed")
@@ -126,8 +142,8 @@ def test_what_was_finished_survives_a_kill_between_two_files(done: Path, tmp_pat
     found = StudyFolder(tmp_path / "killed")
     before = found.check(resume=True, force=False)
     assert before is not None
-    assert found.resume(before, Crew(sweep)) == set(range(16))
-    tables = found.finish(sweep, how={})
+    assert found.resume(before, Crew(sweep))["row"].to_list() == list(range(16))
+    tables = found.finish(sweep, how={}, complete=True)
     assert tables["runs"].equals(runs)
     assert contents(tmp_path / "killed") == contents(done)
 
@@ -160,6 +176,21 @@ def test_a_row_of_a_study_with_drawn_faults_and_ranges_can_be_replayed(at_home: 
     assert runs["noop_j"].null_count() == 0
     for row in (0, 3):
         assert invoke("run", "--from", "lhs", "--row", row).code == 0
+
+
+def test_one_of_several_faults_can_vary(at_home: Path, invoke: Invoke) -> None:
+    study = (
+        "sweep", "--scenario", "./tiny.yaml", "--fault", "error_burst@db", "--fault", "latency_spike@api", "--onset",
+        "60", "--vary", "fault[1].onset_s=70,90", "--vary", "workload.deadline_s=none,1", *AGENT, "--replications",
+        "1", "--out", "two", "--quiet",
+    )  # fmt: skip
+    result = invoke(*study)
+    assert result.code == 0, result.err
+    assert "fault[1].onset_s down, workload.deadline_s across" in result.out
+    runs = pl.read_parquet("two/runs.parquet")
+    assert runs["fault_type"].unique().to_list() == ["error_burst+latency_spike"]
+    assert runs["workload.deadline_s"].to_list() == [None, 1.0, None, 1.0]
+    assert invoke("run", "--from", "two", "--row", 2).code == 0
 
 
 def test_a_study_file_says_the_same_as_options(done: Path, at_home: Path, invoke: Invoke) -> None:

@@ -106,9 +106,9 @@ def test_the_wave_is_turned_under_the_fault(tiny: Scenario) -> None:
 
 def test_without_an_agent_nothing_depends_on_the_control_step_or_the_lag(tiny: Scenario) -> None:
     study = sweep_of(tiny)
-    found = slow_telemetry(study, ("noop", "threshold_rules"), Crew(study), steps_s=(1.0, 5.0), lags_s=(1.0, 5.0, 10.0))
+    found = slow_telemetry(study, ("noop", "threshold_rules"), Crew(study), steps_s=(2.5, 5.0), lags_s=(2.5, 5.0, 10.0))
     assert [(row["control_step_s"], row["scrape_lag_s"]) for row in found.rows[:5]] == [
-        (1, 1), (1, 5), (1, 10), (5, 5), (5, 10)
+        (2.5, 2.5), (2.5, 5), (2.5, 10), (5, 5), (5, 10)
     ]  # fmt: skip
     assert {row["budget"] for row in found.rows[:5]} == {found.rows[0]["budget"]}
     assert [row["difference"] for row in found.rows[:5]] == [None, 0.0, 0.0, 0.0, 0.0]
@@ -188,10 +188,11 @@ def test_the_command_writes_its_table_and_json(invoke: Invoke, tmp_path: Path) -
     given = ["--scenario", str(scenario), "--fault", "latency_spike@db", "--runs", "4", "--quiet"]
     result = invoke(
         "timing", "action", *given, "--action", "rollback(db)", "--durations", "30", "--delays", "10", "--json",
-        "--out", str(out), "--onset", "60",
+        "--out", str(out), "--onset", "60", "--png", str(tmp_path / "picture.png"),
     )  # fmt: skip
     assert result.code == 0, result.err
     told = json.loads(result.out)
     assert told["analysis"] == "action"
     assert [row["when"] for row in told["rows"]] == ["nobody acts", "before the end"]
+    assert (tmp_path / "picture.png").stat().st_size > 1000
     assert pl.read_csv(out)["budget"].to_list() == [row["budget"] for row in told["rows"]]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.commands.base import Command, common_options, contest_options, fault_options, option
+from agent.commands.drawn import draw_into, force_option, png_option
+from agent.commands.files import check_picture
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 @option("--margin", type=click.FloatRange(0.0, 1.0), metavar="X", default=0.01, help="Harmed: J so far below noop's.")
 @contest_options()
 @fault_options()
+@png_option("Harm against coverage")
+@force_option()
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def abstain(**options: Any) -> int:
     """Show what it costs and saves to leave unsure decisions to a human.
@@ -38,6 +42,7 @@ def abstain(**options: Any) -> int:
     thresholds = _thresholds(options["thresholds"], mistakes)
     study = build_study(options | {"no_agent": False, "shadow": False, "freeze": True}, mistakes)
     states = {} if study is None else states_of(options["policy_in"], study.policies, mistakes)
+    check_picture("--png", options["png"], options["force"], mistakes)
     mistakes.report()
     assert study is not None
 
@@ -108,6 +113,10 @@ def _tell(study: "Study", episodes: "pl.DataFrame", coverage: dict[str, float | 
             f"{row['measure']}_low": row["low"],
             f"{row['measure']}_high": row["high"],
         }
+    if options["png"] is not None:
+        from agent.evaluation.figures_of_tables import caution_of
+
+        draw_into(options["png"], caution_of(levels.values()), quiet=options["quiet"])
     if options["as_json"]:
         what = {"scenario": study.scenario.name, "seed": study.seed, "split": study.split, "policy": study.policies[0]}
         click.echo(json.dumps(what | {"levels": list(levels.values())}, indent=2, allow_nan=False))

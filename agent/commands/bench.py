@@ -217,7 +217,7 @@ def _report(suite: _Suite, baseline: "Baseline | None", target: Path | None, opt
         why = f"no benchmark fits --only {options['only']}" if none else "a benchmark failed its own check"
         click.echo(f"error: {why}", err=True)
     if suite.interrupted:
-        click.echo(f"interrupted; {len(found.entries)} benchmarks were finished at least once", err=True)
+        click.echo(f"interrupted; finished at least once: {len(found.entries)}", err=True)
     rows: list[Row] = []
     if baseline is not None and found.entries:
         rows = compare(found, baseline, bound=options["bound"])
@@ -277,12 +277,13 @@ def _compared(suite: _Suite, baseline: "Baseline", rows: "list[Row]", options: d
         "",
         ", ".join(f"{count[verdict]} {verdict.value}" for verdict in Verdict if count[verdict]) + ";",
         f"baseline {options['against']}, commit {baseline.commit or 'unknown'}.",
-        f"ratio: CPU time now over then, best of {suite.passes} passes, at the same speed of the machine:",
-        f"its calibration loop takes {speed:.3f} times as long.",
+        f"ratio: CPU time now over then, best of {suite.passes} passes, at the same speed of the",
+        f"machine: its calibration loop takes {speed:.3f} times as long.",
         f"A change is one beyond {options['bound']:.0%} and twice the noise.",
     ]
     if suite.confirmed:
-        lines.append(f"What seemed slower was measured {suite.confirmed} times more.")
+        often = "once" if suite.confirmed == 1 else "twice"
+        lines.append(f"What seemed slower at first was measured {often} more.")
     differing = [
         f"{name} {baseline.versions.get(name)} then, {version} now"
         for name, version in suite.found.versions.items()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.commands.base import Command, Group, option
-from agent.commands.files import check_file
+from agent.commands.drawn import draw_into, force_option, png_option
+from agent.commands.files import check_file, check_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,6 +160,8 @@ def _text(judged: "Sequence[Judged]", over: "Sequence[Mean]") -> str:
 @option("--clean", type=click.IntRange(1), metavar="N", default=50, help="Runs without a fault, for false alarms.")
 @option("--seed", type=click.IntRange(0), metavar="N", default=1, help="Every draw follows from it.")
 @option("--threads", type=click.IntRange(1, 100_000), metavar="N", help="Else one per core; no matter to the results.")
+@png_option("False alarms of the detectors")
+@force_option()
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 @option("--quiet", is_flag=True, show_default=False, help="Nothing on stderr but errors.")
 def watch(**options: Any) -> int:
@@ -180,6 +183,7 @@ def watch(**options: Any) -> int:
     with mistakes.collect():
         scenario = load_scenario(options["scenario"])
         scenario = with_steps(scenario, options["steps"] or scenario.timing.steps)
+    check_picture("--png", options["png"], options["force"], mistakes)
     mistakes.report()
     assert scenario is not None
     quiet, total = options["quiet"], options["episodes"] + options["clean"]
@@ -194,6 +198,10 @@ def watch(**options: Any) -> int:
             threads=options["threads"],
             on_progress=progress.show,
         )
+    if options["png"] is not None:
+        from agent.evaluation.figures_of_tables import detectors_of
+
+        draw_into(options["png"], detectors_of(found.rows), quiet=options["quiet"])
     if options["as_json"]:
         told = {"scenario": scenario.name, "scenario_hash": scenario.digest, "seed": options["seed"]}
         rows = [dataclasses.asdict(row) for row in found.rows]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.commands.base import Command, agent_options, common_options, fault_options, given_command, option
-from agent.commands.files import check_file
+from agent.commands.drawn import draw_into, png_option
+from agent.commands.files import check_file, check_picture
 
 if TYPE_CHECKING:
     from agent.evaluation.study import Outcome, Study
@@ -35,6 +36,7 @@ _OUTSIDE = ("out", "policy_out", "force", "quiet", "as_json", "threads", "engine
 @option("--freeze", is_flag=True, show_default=False, help="Policies neither explore nor learn: a frozen test.")
 @option("--twins", is_flag=True, show_default=False, help="Run everything without actions too: who was at risk?")
 @fault_options()
+@png_option("The error budget round by round, or by fault")
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def evaluate(**options: Any) -> int:
     """Evaluate an agent over many episodes; write tables, print a summary.
@@ -51,6 +53,7 @@ def evaluate(**options: Any) -> int:
             learned = learned_states(options["policy_in"], study.policies)
         check_taught(study.policies, learned, mistakes)
     check_file("--policy-out", options["policy_out"], options["force"], mistakes)
+    check_picture("--png", options["png"], options["force"], mistakes)
     mistakes.report()
     assert study is not None
     if study.faults is None and not study.scenario.faults.mix and not options["quiet"]:
@@ -152,6 +155,12 @@ def _report(
     if outcome.interrupted and not options["quiet"]:
         kept = f"; kept in {writer.target}: {writer.n_kept} runs" if writer is not None else ""
         click.echo(f"interrupted after {outcome.episodes.height} finished runs{kept}", err=True)
+    if options["png"] is not None and outcome.episodes.height:
+        from agent.evaluation.figures_of import learning_of
+        from agent.evaluation.figures_of_tables import budgets_of
+
+        figure = learning_of(outcome.episodes) or budgets_of(outcome.episodes)
+        draw_into(options["png"], figure, quiet=options["quiet"])
     if options["as_json"]:
         click.echo(json.dumps(_object(study, outcome, facts), indent=2, allow_nan=False))
     elif outcome.episodes.height:

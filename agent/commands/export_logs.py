@@ -55,8 +55,10 @@ def logs(**options: Any) -> None:
         click.echo(f"{len(shown)} records in {options['out']}")
     elif options["as_json"]:
         click.echo("".join(lines(shown)), nl=False)
-    else:
+    elif shown:
         click.echo("\n".join(_line(record) for record in shown))
+    else:
+        click.echo("nothing was logged", err=True)
 
 
 def _line(record: "LogRecord") -> str:

@@ -3,6 +3,7 @@
 __all__ = ["check_file", "check_picture", "check_picture_folder"]
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ def check_file(option: str, path: str | None, force: bool, mistakes: "Mistakes",
         mistakes.lines.append(f"{option}: there is no folder {target.resolve().parent}")
     elif target.is_dir():
         mistakes.lines.append(f"{option}: {path} is a folder")
+    elif not os.access(target.resolve().parent, os.W_OK):
+        mistakes.lines.append(f"{option}: nothing can be written into the folder {target.resolve().parent}")
     elif target.exists() and not force:
         mistakes.lines.append(f"{option}: {path} exists; use --force to replace it")
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.commands.base import Command, common_options, contest_options, fault_options, option
+from agent.commands.drawn import draw_into, force_option, png_option
+from agent.commands.files import check_picture
 
 if TYPE_CHECKING:
     from agent.evaluation.compare import Comparison
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 @option("--policy", metavar="NAME", help="What decides; else the default policy.")
 @contest_options()
 @fault_options()
+@png_option("What each stage loses")
+@force_option()
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def isolate(**options: Any) -> int:
     """Say which stage of an agent loses the error budget.
@@ -35,6 +39,7 @@ def isolate(**options: Any) -> int:
     parts = {"no_agent": False, "shadow": False, "freeze": True, "twins": True}
     study = build_study(options | parts, mistakes)
     states = {} if study is None else states_of(options["policy_in"], study.policies, mistakes)
+    check_picture("--png", options["png"], options["force"], mistakes)
     mistakes.report()
     assert study is not None
 
@@ -61,6 +66,10 @@ def _tell(study: "Study", episodes: Any, options: dict[str, Any]) -> None:
 
     runs = Comparison(episodes, seed=study.seed)
     rows, levels = attribute(runs), compare(runs, against="agent").to_dicts()
+    if options["png"] is not None:
+        from agent.evaluation.figures_of_tables import stages_of
+
+        draw_into(options["png"], stages_of(rows), quiet=options["quiet"])
     if options["as_json"]:
         what = {"scenario": study.scenario.name, "seed": study.seed, "split": study.split, "runs": runs.runs}
         click.echo(json.dumps(what | {"stages": rows, "levels": levels}, indent=2, allow_nan=False))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.commands.base import Command, common_options, contest_options, fault_options, option
+from agent.commands.drawn import draw_into, force_option, png_option
+from agent.commands.files import check_picture
 
 if TYPE_CHECKING:
     from agent.api import AgentTrace
@@ -25,6 +27,8 @@ _LOGGED = "softened"
 @option("--chance", type=click.FloatRange(0.01, 1.0), metavar="X", default=0.5, help="Share it left to chance.")
 @contest_options()
 @fault_options()
+@png_option("Estimates less the truth")
+@force_option()
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def ope(**options: Any) -> int:
     """Estimate from the log of one policy what others are worth, and hold it against what they really get.
@@ -42,6 +46,7 @@ def ope(**options: Any) -> int:
     parts = {"policy": ",".join(names), "no_agent": False, "shadow": False, "freeze": True}
     study = build_study(options | parts, mistakes, policy_option="--policies or --behaviour")
     states = {} if study is None else states_of(options["policy_in"], study.policies, mistakes)
+    check_picture("--png", options["png"], options["force"], mistakes)
     mistakes.report()
     assert study is not None
 
@@ -89,6 +94,10 @@ def _tell(study: "Study", logs: "dict[str, Log]", options: dict[str, Any]) -> No
 
     wanted = [name.strip() for name in options["policies"].split(",")]
     rows = audit(logs[_LOGGED], {name: logs[name] for name in wanted}, seed=study.seed)
+    if options["png"] is not None:
+        from agent.evaluation.figures_of_tables import estimates_of
+
+        draw_into(options["png"], estimates_of(rows), quiet=options["quiet"])
     if options["as_json"]:
         what = {"scenario": study.scenario.name, "seed": study.seed, "split": study.split}
         how = {"behaviour": options["behaviour"], "chance": options["chance"], "decisions": int(logs[_LOGGED].run.size)}

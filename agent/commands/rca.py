@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.commands.base import Command, Group, common_options, diagnoser_in, fault_options, option
-from agent.commands.files import check_file
+from agent.commands.drawn import draw_into, force_option, png_option
+from agent.commands.files import check_file, check_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,6 +92,8 @@ def evaluate(**options: Any) -> None:
     default="injected",
     help="Held against: where the fault was put, or a cause found by ablation.",
 )
+@png_option("AC@1 by diagnoser and fault")
+@force_option()
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def simulate(**options: Any) -> None:
     """Judge diagnosers on simulated incidents, all on the same runs: AC@1 by fault, and what they cost.
@@ -107,6 +110,7 @@ def simulate(**options: Any) -> None:
     states: dict[str, dict[str, Any]] = {}
     with mistakes.collect():
         states = learned_diagnoser(options["diagnoser_in"], names)
+    check_picture("--png", options["png"], options["force"], mistakes)
     mistakes.report()
     assert study is not None
     from agent.commands.progress import Compiling, Progress
@@ -125,6 +129,10 @@ def simulate(**options: Any) -> None:
         )
     table = by_fault(outcome.episodes)
     cost = {name: outcome.cpu_s[name] / max(outcome.simulation_cpu_s, 1e-9) for name in names}
+    if options["png"] is not None:
+        from agent.evaluation.figures_of_tables import accuracy_of
+
+        draw_into(options["png"], accuracy_of(table, names), quiet=options["quiet"])
     if options["as_json"]:
         facts = {"scenario": study.scenario.name, "scenario_hash": study.scenario.digest, "seed": study.seed}
         facts["truth"] = options["truth"]

@@ -59,7 +59,7 @@ def report(results: tuple[str, ...], **options: Any) -> int:
         click.echo(f"page in {options['out']} ({len(page) / 1e6:.1f} MB)")
     if options["png"] is not None:
         _draw(parts, Path(options["png"]), options["quiet"])
-    return 0
+    return int(any(part.stopped for part in parts))
 
 
 def _rows(text: str | None, mistakes: "Mistakes") -> list[int] | None:
@@ -109,7 +109,7 @@ def _parts(
     from agent.evaluation.report_page.parts import part_of
 
     done = 0.0
-    found = []
+    found: list[Part] = []
     total = sum(map(len, chosen))
     with (
         Compiling(quiet=options["quiet"] or not total),
@@ -122,6 +122,8 @@ def _parts(
             bar.show(done)
 
         for number, (source, choices) in enumerate(zip(sources, chosen, strict=True), 1):
+            if found and found[-1].stopped:
+                choices = []
             found.append(
                 part_of(source, choices, f"part-{number}", command=command, threads=options["threads"], on_done=tell)
             )

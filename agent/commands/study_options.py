@@ -12,7 +12,7 @@ from agent.commands.files import check_file
 if TYPE_CHECKING:
     from agent.commands.setup import Mistakes
     from agent.evaluation.sweep.crew import Crew
-    from agent.evaluation.sweep.spec import StudySpec
+    from agent.evaluation.sweep.spec import RefineEntry, StudySpec
     from simcore.model.documents import Document, Mistake
 
 States = dict[str, dict[str, Any]]
@@ -23,6 +23,7 @@ _IN_FILE = (
     "detector_from", "diagnoser", "diagnoser_in", "policy", "policy_in", "train_episodes", "no_agent", "shadow",
     "twins", "mix",
 )  # fmt: skip
+_OF_REFINE = ("refine", "width", "level", "budget", "depth")
 _OF_FAULTS = ("fault", "onset", "duration", "severity", "profile", "place")
 
 
@@ -92,13 +93,23 @@ def _spec_of(options: dict[str, Any], mistakes: "Mistakes") -> "StudySpec":
             FaultEntry(fault=text, **{name: details[name][i] for name in _OF_FAULTS[1:]})
             for i, text in enumerate(texts)
         ]
-    return StudySpec(**given, faults=faults)
+    return StudySpec(**given, faults=faults, refine=_refine_of(options, mistakes))
+
+
+def _refine_of(options: dict[str, Any], mistakes: "Mistakes") -> "RefineEntry | None":
+    from agent.evaluation.sweep.spec import RefineEntry
+
+    given = {name: options[name] for name in _OF_REFINE[1:] if options[name] is not None}
+    if options["refine"] is None:
+        mistakes.lines += [f"--{name} says how a study is refined, but there is no --refine MEASURE" for name in given]
+        return None
+    return RefineEntry(measure=options["refine"], **{"width": 0.1} | given)
 
 
 def _leaves_no_room(options: dict[str, Any], mistakes: "Mistakes") -> None:
     context = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
-    names = [name for name in (*_IN_FILE, *_OF_FAULTS) if context.get_parameter_source(name) != default]
+    names = [name for name in (*_IN_FILE, *_OF_REFINE, *_OF_FAULTS) if context.get_parameter_source(name) != default]
     if names:
         given = ", ".join("--" + name.replace("_", "-") for name in names)
         mistakes.lines.append(f"--study says what is run; it leaves no room for {given}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent.evaluation.sweep.crew import Crew
     from agent.evaluation.sweep.spec import StudySpec
     from agent.evaluation.sweep.storage import StudyFolder
+    from agent.evaluation.sweep.sweep import Sweep
     from agent.evaluation.sweep.worlds import Worlds
 
 #: Options that say how a study is run, not what it is.
@@ -30,6 +31,11 @@ _OUTSIDE = ("resume", "force", "quiet", "as_json", "threads", "engine", "dry_run
 @option("--design", type=click.Choice(["grid", "lhs"]), default="grid", help="Every combination, or a Latin hypercube.")
 @option("--samples", type=click.IntRange(1), metavar="N", help="Points of the ranges a..b, with --design lhs.")
 @option("--replications", type=click.IntRange(1), metavar="N", default=10, help="Runs of a cell, the same in each.")
+@option("--refine", metavar="MEASURE", help="More runs where this flips, until all is known: lost, overspent, ...")
+@option("--width", type=float, metavar="W", help="--refine: half an interval that is narrow enough [0.1].")
+@option("--level", type=float, metavar="L", help="--refine: cells on one side of it are done [0.5 of a share].")
+@option("--budget", type=click.IntRange(1), metavar="N", help="--refine: runs at most.")
+@option("--depth", type=click.IntRange(0, 8), metavar="N", help="--refine: halve distances so often at the boundary.")
 @option("--study", metavar="FILE", help="All of this from a study file (YAML).")
 @option("--save-study", metavar="FILE", help="Write the study file of these options, and run nothing.")
 @option("--out", metavar="FOLDER", help="Where the tables go.")
@@ -85,9 +91,11 @@ def _plan(worlds: "Worlds") -> str:
     """Return what a study comes to, before it runs."""
     study = worlds.sweep
     cells = study.cells()
+    count = f"{study.replications} runs = {len(cells) * study.replications} runs"
+    if study.refine is not None:
+        count = "as many runs as it takes" + ("" if study.refine.budget is None else f", {study.refine.budget} at most")
     systems = len({worlds.world_of(cell) for cell in cells})
-    runs = f"{len(cells)} cells x {study.replications} runs = {len(cells) * study.replications} runs"
-    text = f"{study.scenario.name}: {runs}, seed {study.seed}, split {study.split}"
+    text = f"{study.scenario.name}: {len(cells)} cells x {count}, seed {study.seed}, split {study.split}"
     if systems > 1:
         text += f"; {systems} different systems"
         if study.detector and study.detector_from == "cell":
@@ -112,15 +120,15 @@ def _run(
     found, quiet, threads = worlds.sweep, options["quiet"], options["threads"]
     parts = (found.detector, found.diagnoser, worlds.named("policy")[0]) if found.detector else ()
     helper = Helper(*parts) if options["engine"] == "batch" else None
-    planned = len(found.cells()) * found.replications
+    planned = 0 if found.refine is not None else len(found.cells()) * found.replications
     started, cpu = time.perf_counter(), time.process_time()
     if folder is not None:
         folder.claim()
     with Compiling(quiet=quiet, helper=helper) as compiling:
         crew = _taught(worlds, spec, crew, before, options)
-        done: set[int] = set()
+        there = None
         if folder is not None and before is not None:
-            done = folder.resume(before, crew)
+            there = folder.resume(before, crew)
         elif folder is not None:
             told = {"name": spec.name, "description": spec.description}
             more = told | {"command": given_command(_OUTSIDE), "train_episodes": spec.train_episodes}
@@ -141,12 +149,13 @@ def _run(
                 "threads": threads,
             }
 
-        with Progress(planned - len(done), quiet=quiet) as progress:
+        expected = planned if found.refine is None else _most(found)
+        with Progress(expected - (0 if there is None else there.height), quiet=quiet) as progress:
             outcome = conduct(
                 worlds,
                 crew,
                 folder=folder,
-                done=done,
+                known=there,
                 engine=options["engine"],
                 threads=threads,
                 on_progress=progress.show,
@@ -155,6 +164,18 @@ def _run(
         facts = how(outcome.played, outcome.requests)
     _report(worlds, outcome, folder, planned, facts, options)
     return 1 if outcome.interrupted else 0
+
+
+def _most(study: "Sweep") -> int:
+    """Return the runs of a refined study if no cell is done early."""
+    from agent.evaluation.sweep.refining import rule_of
+    from agent.evaluation.sweep.sequential import fixed_runs
+
+    assert study.refine is not None
+    if study.refine.budget is not None:
+        return study.refine.budget
+    rule = rule_of(study.refine, study.scenario.slo.objective)
+    return len(study.cells()) * fixed_runs(0.5, rule.half_width)
 
 
 def _taught(
@@ -186,6 +207,7 @@ def _report(
     facts: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
+    from agent.evaluation.sweep.boundary import boundary_text, told
     from agent.evaluation.sweep.cells import until_of
     from agent.evaluation.sweep.text import study_text
 
@@ -194,7 +216,8 @@ def _report(
     until = until_s if until_s == until_s else None
     if outcome.interrupted and not options["quiet"]:
         kept = "" if folder is None else f", kept in {folder.target}; the same command with --resume goes on"
-        click.echo(f"interrupted after {runs.height} of {planned} runs{kept}", err=True)
+        of = f" of {planned}" if planned else ""
+        click.echo(f"interrupted after {runs.height}{of} runs{kept}", err=True)
     if options["as_json"]:
         whole = {
             "scenario": found.scenario.name,
@@ -206,11 +229,14 @@ def _report(
             "ttm_until_s": until,
             "cells": outcome.cells.to_dicts(),
             "differences": outcome.differences.to_dicts(),
+            "refined": None if outcome.refiner is None else told(outcome.refiner),
             "how": facts,
         }
         click.echo(json.dumps(whole, indent=2, allow_nan=False))
         return
     click.echo(study_text(found, outcome.cells, outcome.differences, until_s=until))
+    if outcome.refiner is not None and runs.height:
+        click.echo(f"\n{boundary_text(outcome.refiner)}")
     if outcome.played:
         click.echo(
             f"\n{outcome.played} runs in {facts['wall_s']:.1f} s ({facts['runs_per_cpu_s']:.1f} a CPU-second, "

@@ -271,7 +271,7 @@ def _carry_out(
     check: "Callable[[Mistakes], None]" = lambda mistakes: None,
 ) -> int:
     """Check everything, analyse, and show what was found."""
-    from agent.commands.setup import Mistakes, learned_states, states_of
+    from agent.commands.setup import Mistakes, check_taught, learned_states
 
     mistakes = Mistakes()
     check(mistakes)
@@ -280,10 +280,9 @@ def _carry_out(
     study = _study(options, faults, mistakes)
     states: dict[str, dict[str, Any]] = {}
     if study is not None:
-        paths = () if options["policy_in"] is None else (options["policy_in"],)
-        states_of(paths, _policies(options), mistakes)
         with mistakes.collect():
             states = learned_states(options["policy_in"], _policies(options))
+        check_taught(_policies(options), states, mistakes)
     mistakes.report()
     assert study is not None
 
@@ -305,11 +304,14 @@ def _show(study: "Sweep", found: "Finding", options: dict[str, Any]) -> None:
         from simcore.telemetry.files import write_table
 
         write_table(Path(options["out"]), found.table)
-    if options["png"] is not None and found.rows:
+    if options["png"] is not None:
+        from agent.evaluation.drawing import draw
         from agent.evaluation.pictures import save
-        from agent.evaluation.timing.drawing import draw
+        from agent.evaluation.timing.figure import forest_of
 
-        save(draw(found), options["png"])
+        figure = forest_of(found)
+        if figure is not None:
+            save(draw(figure), options["png"])
     if options["as_json"]:
         what = {"analysis": found.name, "scenario": study.scenario.name, "scenario_hash": study.scenario.digest}
         runs = {"seed": study.seed, "split": study.split, "runs": study.replications, "interrupted": found.interrupted}

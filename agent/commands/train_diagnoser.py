@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.commands.base import Command, option
-from agent.commands.files import check_file
+from agent.commands.drawn import draw_into, png_option
+from agent.commands.files import check_file, check_picture
 
 if TYPE_CHECKING:
     from agent.evaluation.learning import Examples
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @option("--out", required=True, metavar="FILE", help="Where the learned state goes (JSON).")
 @option("--force", is_flag=True, show_default=False, help="Replace a file that is there already.")
 @option("--quiet", is_flag=True, show_default=False, help="Nothing on stderr but errors.")
+@png_option("How often the suspect was right, by its probability")
 @option("--json", "as_json", is_flag=True, show_default=False, help="One JSON object on stdout instead of text.")
 def diagnoser(**options: Any) -> None:
     """Teach a diagnoser on simulated incidents of one or more scenarios.
@@ -45,6 +47,7 @@ def diagnoser(**options: Any) -> None:
         mistakes.lines.append("--traces is for --diagnoser bayes_all; bayes looks at metrics alone")
     studies = _studies(options, mistakes)
     check_file("--out", options["out"], options["force"], mistakes)
+    check_picture("--png", options["png"], options["force"], mistakes)
     mistakes.report()
     if options["name"] == "bayes_all":
         _teach_all(studies, options)
@@ -62,6 +65,10 @@ def diagnoser(**options: Any) -> None:
     made, temperature = calibrated(made, held["calibrate"])
     found = reliability(made, held["tune"])
     write_json(Path(options["out"]), made.state())
+    if options["png"] is not None:
+        from agent.evaluation.figures_of_tables import calibration_of
+
+        draw_into(options["png"], calibration_of(found["bins"]), quiet=options["quiet"])
     if options["as_json"]:
         click.echo(
             json.dumps({"temperature": temperature, **found, "state": options["out"]}, indent=2, allow_nan=False)

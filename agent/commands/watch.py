@@ -61,7 +61,7 @@ def watch(**options: Any) -> int:
         live = Live(replay, **how)
     console = Console(
         live, speed=int(options["speed"]), on_call=options["on_call"], paused=options["paused"],
-        reveal=options["reveal"], **how,
+        reveal=options["reveal"], threads=options["threads"],
     )  # fmt: skip
     console.run()
     return _tell(console, options)
@@ -83,7 +83,7 @@ def _tell(console: "Console", options: dict[str, Any]) -> int:
             click.echo(
                 f"left at {clock(time_s)} of {clock(live.episodes.n_steps * live.episodes.topology.step_s)}", err=True
             )
-        return 0
+        return int(console.interrupted)
     played = live.played()
     if options["as_json"]:
         import json
@@ -94,4 +94,4 @@ def _tell(console: "Console", options: dict[str, Any]) -> int:
         if console.verdict is not None:
             click.echo("\nThe oracle's verdict")
             click.echo("\n".join(f"  {line}" if line else "" for line in console.verdict.lines()))
-    return report_differences(played.differences, options)
+    return max(int(console.interrupted), report_differences(played.differences, options))

@@ -4,7 +4,6 @@ __all__ = ["SPEEDS", "Console"]
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -41,8 +40,8 @@ class Console(App[None]):
         Begin with the clock stopped.
     reveal
         Show what the agent cannot see.
-    how
-        ``engine`` and ``threads`` of the verdict, as ``Episodes`` takes them.
+    threads
+        Of the verdict.
     """
 
     ENABLE_COMMAND_PALETTE = False
@@ -76,7 +75,7 @@ class Console(App[None]):
         Binding("pagedown", "scroll_log(-5)", show=False),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("q", "quit", "Quit"),
-        Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
     ]
 
     def __init__(
@@ -87,13 +86,14 @@ class Console(App[None]):
         on_call: bool = False,
         paused: bool = False,
         reveal: bool = False,
-        **how: Any,
+        threads: int | None = None,
     ) -> None:
         super().__init__()
         self.live, self.on_call, self.reveal = live, on_call, reveal
         self.running = not paused
         self.verdict: Verdict | None = None
-        self._speed, self._how = SPEEDS.index(speed), how
+        self.interrupted = False  # by Ctrl-C
+        self._speed, self._threads = SPEEDS.index(speed), threads
         self._selected = live.episodes.topology.n_services
         self._back = 0
         self._said: AgentStep | None = None  # what the agent says at this edge, while somebody is paged
@@ -128,6 +128,11 @@ class Console(App[None]):
         """Draw anew, and use the room there is."""
         self._dashboard.fit(self.size.width, self.size.height)
         self.call_after_refresh(self._show)
+
+    @property
+    def paged(self) -> bool:
+        """Whether somebody on call is asked what to do."""
+        return self._said is not None
 
     @property
     def _dashboard(self) -> Dashboard:
@@ -331,6 +336,11 @@ class Console(App[None]):
         self.theme = "textual-light" if self.current_theme.dark else "textual-dark"
         self._show()
 
+    def action_interrupt(self) -> None:
+        """Leave at once."""
+        self.interrupted = True
+        self.exit()
+
     def action_help(self) -> None:
         """Show the keys."""
         self.running = False
@@ -341,5 +351,5 @@ class Console(App[None]):
         """Show the verdict."""
         if self.live.finished and not isinstance(self.screen, VerdictScreen):
             if self.verdict is None:
-                self.verdict = Verdict(self.live, **self._how)
+                self.verdict = Verdict(self.live, threads=self._threads)
             self.push_screen(VerdictScreen(self.verdict, self._executor))

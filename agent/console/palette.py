@@ -20,5 +20,5 @@ class Palette:
     ground: str  #: behind what is selected
 
 
-DARK = Palette("#56B4E9", "#E8743B", "#F0E442", "#CC79A7", "#2EC99A", "#F5A623", "#9AA5B1", "#5C6773", "#24364B")
-LIGHT = Palette("#0072B2", "#C24E00", "#8A6D00", "#A8447A", "#00795A", "#A85F00", "#5A6470", "#A0A8B0", "#D6E6F5")
+DARK = Palette("#56B4E9", "#E8743B", "#F0E442", "#CC79A7", "#2EC99A", "#F5A623", "#C9B3E6", "#8491A0", "#24364B")
+LIGHT = Palette("#0072B2", "#C24E00", "#8A6D00", "#A8447A", "#00795A", "#A85F00", "#6A4C93", "#6B7480", "#D6E6F5")

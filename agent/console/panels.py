@@ -193,7 +193,7 @@ def agent_text(view: View, has_agent: bool, width: int, palette: Palette) -> Tex
         if thought.diagnosed:
             name = view.names[thought.suspect] if thought.suspect >= 0 else "no service"
             text.append("suspect ", palette.faint).append(name, f"bold {palette.suspect}")
-            text.append(f" {thought.confidence:.2f} ").append(bar(thought.confidence, 6), palette.suspect)
+            text.append(f" {thought.confidence:.2f} ").append(bar(thought.confidence, 6).rstrip(), palette.suspect)
             others = [view.names[s] for s in thought.ranked if s != thought.suspect][:2]
             then = f", then {', '.join(others)}" if others else ""
             left = width - len(f"suspect {name} 0.00 ") - 6

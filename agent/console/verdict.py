@@ -4,7 +4,6 @@ __all__ = ["VerdictScreen"]
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -28,12 +27,12 @@ class Verdict:
     ----------
     live
         A finished episode.
-    how
-        ``engine`` and ``threads``, as ``Episodes`` takes them.
+    threads
+        As ``Episodes`` takes it.
     """
 
-    def __init__(self, live: Live, **how: Any) -> None:
-        self._live, self._how = live, how
+    def __init__(self, live: Live, *, threads: int | None = None) -> None:
+        self._live, self._threads = live, threads
         self.played = live.played()
         self.points, self.left_out = points_of(live)
         self.twins: list[Twin] = []
@@ -50,10 +49,10 @@ class Verdict:
             tell()
 
         try:
-            for twin in twins_of(self._live, **self._how):
+            for twin in twins_of(self._live, threads=self._threads):
                 self.twins.append(twin)
                 on_share(0.0)
-            for found in judge(self._live, self.points, **self._how, on_share=on_share):
+            for found in judge(self._live, self.points, threads=self._threads, on_share=on_share):
                 self.judged.append(found)
                 tell()
         except Skipped:

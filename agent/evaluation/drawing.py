@@ -132,7 +132,7 @@ def _timeline(figure: Timeline) -> Any:
     for band in figure.bands:
         at = kinds.index(band.kind)
         start, width = band.start_s / 60.0, (band.end_s - band.start_s) / 60.0
-        lanes.barh(at, width, left=start, height=0.8, color=_KINDS[band.kind], alpha=0.9)
+        lanes.barh(at, width, left=start, height=0.8, color=_KINDS[band.kind], alpha=0.9, edgecolor=LIGHT.ground)
         if band.name != band.kind and width > 0.04 * figure.end_s / 60.0:
             lanes.annotate(band.name, (start, at), xytext=(3, 0), textcoords="offset points", fontsize=7, va="center",
                            color=LIGHT.ground, clip_on=True)  # fmt: skip

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.evaluation.mended import over_s
-from agent.evaluation.palette import LIGHT, dash
-from agent.evaluation.pictures import canvas
+from agent.evaluation.palette import LIGHT
+from agent.evaluation.pictures import canvas, pen
 from agent.evaluation.replay import Played
 from agent.evaluation.signals import SIGNALS, golden
 from agent.evaluation.timeline import describe
@@ -111,9 +111,7 @@ def _draw_signals(panels: Any, episodes: Episodes) -> None:
     signals = golden(episodes.metrics[0])
     for panel, what, values in zip(panels, SIGNALS, signals, strict=True):
         for service, name in enumerate(names):
-            strokes = (0, tuple(stroke / 2 for stroke in dash(service))) if dash(service) else "-"
-            look = {"color": LIGHT.tone(service), "linestyle": strokes}
-            panel.plot(time_min, values[:, service], linewidth=1.1, label=name, **look)
+            panel.plot(time_min, values[:, service], label=name, **pen(service, linewidth=1.1))
         # beneath the others, since one of them is often the same
         panel.plot(
             time_min, values[:, -1], linewidth=2.4, color=LIGHT.ink, zorder=1.5, label="the system, to its users"

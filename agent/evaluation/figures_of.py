@@ -1,6 +1,9 @@
 """From results to pictures: comparisons and studies as figures that anybody can draw."""
 
-__all__ = ["faults_map_of", "forest_of", "heat_map_of", "incident_survival_of", "learning_of", "slug", "survival_of"]
+__all__ = [
+    "faults_map_of", "forest_of", "heat_map_of", "incident_survival_of", "learning_of", "measure_words", "slug",
+    "survival_of",
+]  # fmt: skip
 
 import re
 from collections.abc import Sequence
@@ -17,6 +20,13 @@ from agent.evaluation.statistics import kaplan_meier
 Floats = npt.NDArray[np.float64]
 
 _NAN = float("nan")
+#: Measures whose name is not what they are called.
+_WORDS = {"ttm_s": "time to mitigation", "ttm_restricted_s": "time to mitigation", "j": "J", "ac1": "AC@1"}
+
+
+def measure_words(measure: str) -> str:
+    """Return what a measure is called in a sentence."""
+    return _WORDS.get(measure, measure.replace("_", " "))
 
 
 def slug(text: str) -> str:
@@ -83,7 +93,7 @@ def forest_of(compared: pl.DataFrame, measure: str = PRIMARY, *, better: int = -
         )
         for row in rows
     )  # fmt: skip
-    against, word = rows[0]["against"], measure.replace("_", " ")
+    against, word = rows[0]["against"], measure_words(measure)
     ends = [0.0, *(end for row in found for end in (row.value, row.low, row.high) if end == end)]
     return Forest(
         key=f"differences-{slug(measure)}",
@@ -99,7 +109,9 @@ def forest_of(compared: pl.DataFrame, measure: str = PRIMARY, *, better: int = -
 
 
 def _signed(value: float) -> str:
-    return f"{value + 0.0:+.3g}".replace("-", "\N{MINUS SIGN}")
+    if abs(value) < 0.005:
+        return "0"
+    return f"{value:+.{1 if abs(value) >= 10 else 2}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _known(value: float | None) -> float:
@@ -210,7 +222,7 @@ def heat_map_of(
     if not known.height:
         return None
     columns, rows = (_sorted(cells[key].unique().to_list()) for key in (x, y))
-    word = measure.replace("_", " ")
+    word = measure_words(measure)
     scale = Axis(word, *ends, units.get(measure, ""), percent)
     return HeatMap(
         key=slug(f"{measure}-{y}-over-{x}-{where}"),

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from agent.api import AgentTrace
 from agent.evaluation.figures import Axis, Band, Curve, Mark, Panel, Timeline
+from agent.evaluation.mended import over_s
 from simcore.codes import Param
 from simcore.env import Episodes
 from simcore.model.faults import label
@@ -31,7 +32,7 @@ def timeline_of(episodes: Episodes, trace: AgentTrace | None, *, key: str = "tim
         Of the picture.
     """
     end_s = episodes.n_steps * episodes.scenario.timing.step_s
-    bands = [*_fault_bands(episodes, end_s), *_open_bands("incident", episodes.incident_open[0], episodes)]
+    bands = [*_fault_bands(episodes), *_open_bands("incident", episodes.incident_open[0], episodes)]
     if trace is not None:
         bands += [*_open_bands("alarm", trace.alarm[0], episodes), *_suspect_bands(episodes, trace)]
     run = episodes.runs[0]
@@ -50,11 +51,10 @@ def timeline_of(episodes: Episodes, trace: AgentTrace | None, *, key: str = "tim
     )
 
 
-def _fault_bands(episodes: Episodes, end_s: float) -> list[Band]:
+def _fault_bands(episodes: Episodes) -> list[Band]:
     found = []
     for fault in episodes.runs[0].faults:
-        over = fault.onset_s + fault.duration_s if fault.duration_s > 0 else end_s
-        found.append(Band("fault", label(fault, episodes.scenario), fault.onset_s, min(over, end_s)))
+        found.append(Band("fault", label(fault, episodes.scenario), fault.onset_s, over_s(fault, episodes)))
     return found
 
 

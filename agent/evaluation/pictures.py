@@ -1,6 +1,6 @@
-"""Pictures of comparisons and runs, in colours that do not depend on telling red from green (Okabe and Ito 2008)."""
+"""Pictures of comparisons and runs as matplotlib draws them, in the colours of ``palette``."""
 
-__all__ = ["COLOURS", "canvas", "draw_comparison", "draw_explanation", "draw_map", "save"]
+__all__ = ["canvas", "draw_comparison", "draw_explanation", "draw_map", "pen", "save"]
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from agent.evaluation.compare import PRIMARY, Comparison
+from agent.evaluation.palette import LIGHT, dash
 from simcore.env import Episodes
 from simcore.errors import ResultsError
 from simcore.windows import Metric
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
     from agent.evaluation.explanation import Explanation
     from agent.evaluation.optimal import Cell
 
-#: Told apart by everybody; by line style too where there are more policies than colours.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_LINES = ("-", "--", ":")
-#: Fills of areas with black text on them, by the same authors.
+#: Fills of areas with black text on them, told apart by everybody (Okabe and Ito 2008).
 _FILLS = ("#BBBBBB", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
 
 
@@ -74,6 +72,12 @@ def _settle(figure: Any) -> None:
         panel.set_position([round(share, 6) for share in panel.get_position().bounds])
 
 
+def pen(look: int, **more: Any) -> dict[str, Any]:
+    """Return colour and strokes of a line of a look (-1 is ink), as matplotlib takes them, and whatever else."""
+    strokes = dash(look)
+    return {"color": LIGHT.tone(look), "linestyle": (0, tuple(s / 2 for s in strokes)) if strokes else "-", **more}
+
+
 def draw_comparison(runs: Comparison, compared: pl.DataFrame, title: str) -> Any:
     """Return a figure: curves of not having recovered yet, and paired differences of the primary measure.
 
@@ -95,7 +99,7 @@ def draw_comparison(runs: Comparison, compared: pl.DataFrame, title: str) -> Any
 
 def _look(runs: Comparison, policy: str) -> dict[str, Any]:
     number = runs.policies.index(policy)
-    return {"color": COLOURS[number % len(COLOURS)], "linestyle": _LINES[number // len(COLOURS) % len(_LINES)]}
+    return pen(number)
 
 
 def _survival(panel: Any, runs: Comparison) -> None:
@@ -136,12 +140,12 @@ def draw_explanation(told: "Explanation") -> Any:
     played = told.played.episodes
     step_s, slo = played.scenario.timing.step_s, played.scenario.slo
     lines: list[tuple[str, Episodes, dict[str, Any]]] = [
-        ("without the fault", told.clear, {"color": COLOURS[3], "linestyle": ":"}),
-        ("nobody acts", told.noop, {"color": COLOURS[2], "linestyle": "--"}),
+        ("without the fault", told.clear, pen(2, linestyle=":")),
+        ("nobody acts", told.noop, pen(1, linestyle="--")),
     ]
     if told.best is not None and told.best.best != told.best.taken:
-        lines.append((f"best: {told.best.best}", told.best.episodes, {"color": COLOURS[4], "linestyle": "-."}))
-    lines.append((f"as it was ({told.played.row['policy'] or 'no agent'})", played, {"color": COLOURS[1]}))
+        lines.append((f"best: {told.best.best}", told.best.episodes, pen(3, linestyle="-.")))
+    lines.append((f"as it was ({told.played.row['policy'] or 'no agent'})", played, pen(0)))
     figure, axes = canvas(3, 1, size=(9.0, 7.0))
     time_s = (np.arange(played.n_steps) + 1) * step_s
     for name, episodes, look in lines:
@@ -167,8 +171,8 @@ def _mark(panels: Any, told: "Explanation") -> None:
     """Draw when the fault began, the alarm came, and actions were taken."""
     row, episodes = told.played.row, told.played.episodes
     step_s = episodes.scenario.timing.step_s
-    marks = [("fault", row["fault_onset_s"], "0.6"), ("alarm", row["t_alarm_s"], COLOURS[5])]
-    marks += [(episodes.actions.names[r.action], r.step * step_s, COLOURS[1]) for r in episodes.records]
+    marks = [("fault", row["fault_onset_s"], "0.6"), ("alarm", row["t_alarm_s"], LIGHT.alarm)]
+    marks += [(episodes.actions.names[r.action], r.step * step_s, LIGHT.action) for r in episodes.records]
     top = panels[0]
     for number, (text, time_s, colour) in enumerate(marks):
         if time_s is None:

@@ -83,7 +83,6 @@ def judge(
     live: Live,
     points: list[tuple[int, int]],
     *,
-    engine: str = "batch",
     threads: int | None = None,
     on_share: Callable[[float], None] = lambda share: None,
 ) -> Iterator[Judged]:
@@ -98,13 +97,13 @@ def judge(
         The episode.
     points
         (edge, action) of its decisions, as ``points_of`` gives them.
-    engine, threads
-        As ``Episodes`` takes them.
+    threads
+        As ``Episodes`` takes it; always the batch engine, which forks by copying and gives the same.
     on_share
         Called with the share that is done; what it raises ends the work.
     """
     played = live.episodes
-    again = Episodes(played.scenario, played.runs, engine=engine, threads=threads)
+    again = Episodes(played.scenario, played.runs, threads=threads)
     records = sorted(played.records, key=lambda record: record.step)
     for number, (edge, action) in enumerate(points):
         while records and records[0].step < edge:
@@ -155,13 +154,13 @@ def _case(episodes: Episodes, action: int, tell: Callable[[float], None]) -> Cas
     )
 
 
-def twins_of(live: Live, *, engine: str = "batch", threads: int | None = None) -> Iterator[Twin]:
+def twins_of(live: Live, *, threads: int | None = None) -> Iterator[Twin]:
     """Yield the same run with nobody acting and, if somebody went against the agent, with the agent alone."""
-    still = Episodes(live.episodes.scenario, live.episodes.runs, engine=engine, threads=threads)
+    still = Episodes(live.episodes.scenario, live.episodes.runs, threads=threads)
     still.advance_to_end()
     yield Twin("nobody acts", score(still, None, Labels(), tables=("episodes",))["episodes"].row(0, named=True))
     if live.interventions and live.playing is not None:
-        alone = play_replay(live.replay, engine=engine, threads=threads)
+        alone = play_replay(live.replay, threads=threads)
         yield Twin(f"the agent alone ({live.replay.policy})", alone.row)
 
 

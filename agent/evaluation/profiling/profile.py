@@ -105,13 +105,14 @@ class Profile:
         if saves <= max(0.02, _known(self.stages.noise) + _known(self.half.noise)):
             return []
         what = f"--round-size {self.stages.runs} instead of {self.half.runs}"
-        learns = "policies learn less often" if self.study.policies and not self.study.frozen else "the same"
+        learns = "other learning" if self.study.policies and not self.study.frozen else "the same"
         return [Advice(what, saves, "CPU", learns, "two plays")]
 
     def _by_another_model(self) -> list[Advice]:
         whole = self.share(*_SIMULATION) or 1.0
+        source = "a trial" if self.engine == "batch" else "batch trial"
         return [
-            Advice(trial.change, trial.saves * whole, "CPU", "another model", "a trial")
+            Advice(trial.change, trial.saves * whole, "CPU", "another model", source)
             for trial in self.trials or ()
             if trial.shown
         ]

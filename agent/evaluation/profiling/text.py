@@ -30,10 +30,12 @@ def profile_text(profile: Profile) -> str:
 def _title(profile: Profile) -> str:
     study = profile.study
     agent = f"{study.detector} > {study.diagnoser} > {study.policies[0]}" if study.policies else "no agent"
-    threads = "" if profile.engine != "batch" else f", {profile.threads or 'all'} threads"
+    used = "all threads" if profile.threads is None else f"{profile.threads} thread{'s' * (profile.threads > 1)}"
+    threads = f", {used}" if profile.engine == "batch" else ""
+    runs = f"{study.episodes} run{'s' * (study.episodes > 1)}"
     steps = f"{study.scenario.timing.steps} steps of {study.scenario.timing.step_s:g} s"
     return (
-        f"{study.scenario.name}: {study.episodes} runs of {steps}, seed {study.seed}, engine {profile.engine}{threads}"
+        f"{study.scenario.name}: {runs} of {steps}, seed {study.seed}, engine {profile.engine}{threads}"
         f"\n{agent}\nAll times are CPU time of all threads, best round, unless it says otherwise."
     )
 

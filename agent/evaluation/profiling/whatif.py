@@ -58,10 +58,12 @@ def try_changes(scenario: Scenario, *, seed: int, rounds: int = 9) -> list[Trial
     best = min(timed_rounds({"one": whole}, rounds=2)["one"])
     steps = min(scenario.timing.steps, max(6, round(scenario.timing.steps * _PIECE_S / _RUNS / best)))
     base = loaded(with_steps(scenario, steps), 1.0)
-    pieces = {"": Simulation.of(base, seed=seed, runs=_RUNS)}
+    # short episodes are timed in larger rounds
+    runs = max(_RUNS, min(64, round(_PIECE_S * scenario.timing.steps / (best * steps))))
+    pieces = {"": Simulation.of(base, seed=seed, runs=runs)}
     for name, change in _changes(base).items():
         try:
-            pieces[name] = Simulation.of(change(base), seed=seed, runs=_RUNS)
+            pieces[name] = Simulation.of(change(base), seed=seed, runs=runs)
         except InputError:  # the scenario does not allow it
             continue
     times = {name: sorted(found)[:2] for name, found in timed_rounds(pieces, rounds=rounds).items()}

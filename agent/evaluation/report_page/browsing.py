@@ -1,8 +1,8 @@
 """Episodes to look at: which ones are worth it, and what is told of each after it was played again."""
 
-__all__ = ["Choice", "browse", "choose"]
+__all__ = ["Choice", "browse", "browse_all", "check_rows", "choose"]
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,13 +69,17 @@ def choose(episodes: pl.DataFrame, number: int) -> list[Choice]:
 
 
 def _in_turn(queues: Sequence[tuple[str, list[int]]], number: int) -> Iterator[Choice]:
-    """Yield the first of every kind, then the second of every kind, without repetition."""
+    """Yield the next row of every kind in turn, each row once."""
     seen: set[int] = set()
-    for depth in range(max((len(rows) for _, rows in queues), default=0)):
+    while len(seen) < number:
+        before = len(seen)
         for why, rows in queues:
-            if depth < len(rows) and len(seen) < number and rows[depth] not in seen:
-                seen.add(rows[depth])
-                yield Choice(rows[depth], why)
+            row = next((row for row in rows if row not in seen), None)
+            if row is not None and len(seen) < number:
+                seen.add(row)
+                yield Choice(row, why)
+        if len(seen) == before:
+            return
 
 
 def browse(source: Source, choice: Choice, part: str, *, threads: int | None = None) -> Browsed:
@@ -170,7 +174,9 @@ def _logs(played: Played, key: str) -> Listing | None:
     records = episode_logs(played.episodes, 0)
     if played.trace is not None:
         records += journal(played.episodes, played.trace, 0).records
-    lines = _gathered(sorted(records, key=lambda one: one.time_s), 2.5 * played.episodes.scenario.timing.step_s)
+    # the burn-in is not part of the episode
+    records = sorted((one for one in records if one.time_s >= 0.0), key=lambda one: one.time_s)
+    lines = _gathered(records, 2.5 * played.episodes.scenario.timing.step_s)
     if not lines:
         return None
     ranks = {"ERROR": 0, "WARN": 1, "INFO": 2, "DEBUG": 3}
@@ -295,15 +301,36 @@ def check_rows(source: Source, rows: Sequence[int]) -> list[str]:
 
 
 def browse_all(
-    source: Source, choices: Sequence[Choice], part: str, *, threads: int | None = None, on_done: Any = None
-) -> tuple[list[Browsed], list[str]]:
-    """Return the episodes that could be played again, and why others could not."""
-    found, wrong = [], []
+    source: Source,
+    choices: Sequence[Choice],
+    part: str,
+    *,
+    threads: int | None = None,
+    on_done: Callable[[float], None] | None = None,
+) -> tuple[list[Browsed], list[str], bool]:
+    """Return the episodes that could be played again, why others could not, and whether Ctrl-C ended it.
+
+    Parameters
+    ----------
+    source, choices
+        The results, and which of their rows.
+    part
+        Id of the part of the page.
+    threads
+        Without influence on what comes out.
+    on_done
+        Called with 1 after every episode.
+    """
+    found: list[Browsed] = []
+    wrong: list[str] = []
     for choice in choices:
         try:
             found.append(browse(source, choice, part, threads=threads))
         except ResultsError as error:
             wrong.append(f"row {choice.row} cannot be played again: {error}")
+        except KeyboardInterrupt:
+            wrong.append(f"Stopped by Ctrl-C: {len(found)} of {len(choices)} episodes are shown.")
+            return found, wrong, True
         if on_done is not None:
-            on_done(1)
-    return found, wrong
+            on_done(1.0)
+    return found, wrong, False

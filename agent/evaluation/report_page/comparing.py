@@ -211,7 +211,7 @@ def results_section(source: Source, alone: bool) -> Section:
             rows.append(Row(tuple(cells), policy=policy, fault=fault))
     heads = [Head("policy", False), Head("fault", False), *(Head(text, True, about) for _, text, _, about in _RESULTS)]
     listing = Listing("By policy and fault", "Times are those of runs with an incident, unrecovered ones censored.",
-                      tuple(heads), tuple(rows), "results")  # fmt: skip
+                      tuple(heads), tuple(rows), "outcomes")  # fmt: skip
     pictures = [incident_survival_of(source.episodes) if alone else None, learning_of(source.episodes)]
     shapes = tuple(shape_of(figure) for figure in pictures if figure is not None)
     lead: tuple[str, ...] = ()

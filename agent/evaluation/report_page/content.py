@@ -93,3 +93,4 @@ class Part:
     policies: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     figures: tuple[Shape, ...] = field(default=(), repr=False)  #: all of them, for whoever wants files
+    stopped: bool = False  #: by Ctrl-C, before all episodes were played

@@ -46,8 +46,8 @@ def part_of(
         compared, more = comparison_section(source)
         cards += more
         sections += [compared] if compared is not None else []
-        sections.append(results_section(source, alone=compared is None))
-    browsed, wrong = browse_all(source, choices, key, threads=threads, on_done=on_done)
+        sections.append(results_section(source, alone=len(source.policies) == 1))
+    browsed, wrong, stopped = browse_all(source, choices, key, threads=threads, on_done=on_done)
     if browsed:
         lead = (
             f"{len(browsed)} of {source.episodes.height} runs, played again for this page from their seeds. Dotted"
@@ -68,6 +68,7 @@ def part_of(
         policies=tuple(source.policies),
         faults=tuple(sorted(set(episodes["fault_type"].to_list()))),
         figures=tuple(figures),
+        stopped=stopped,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from agent.evaluation.figures import Axis, Curve, Curves, Figure
-from agent.evaluation.figures_of import heat_map_of, slug
+from agent.evaluation.figures_of import heat_map_of, measure_words, slug
 from agent.evaluation.report_page.content import Head, Listing, Row, Section
 from agent.evaluation.report_page.shapes import shape_of
 from agent.evaluation.report_page.sources import Source
@@ -101,19 +101,17 @@ def _lines(cells: pl.DataFrame, keys: Sequence[str], measures: Sequence[str], un
         known = cells.filter(pl.col(f"{measure}_mean").is_not_null()).sort(x)
         groups = known.partition_by(others, maintain_order=True) if others else [known]
         for number, part in enumerate(groups):
-            name = ", ".join(str(part[key][0]) for key in others) or measure.replace("_", " ")
+            name = ", ".join(str(part[key][0]) for key in others) or measure_words(measure)
             ends = {end: tuple(part[f"{measure}_{end}"].fill_null(float("nan")).to_list()) for end in ("low", "high")}
             curves.append(Curve(name, tuple(map(float, part[x])), tuple(part[f"{measure}_mean"]), look=number, **ends))
         low, high = _scale(known, measure)
         found.append(
             Curves(
                 key=slug(f"{measure}-over-{x}"),
-                title=f"{measure.replace('_', ' ')} over {x}",
-                about=f"Mean {measure.replace('_', ' ')} with 95 % intervals.",
+                title=f"{measure_words(measure)} over {x}",
+                about=f"Mean {measure_words(measure)} with 95 % intervals.",
                 x=Axis(x, float(known[x].min()), float(known[x].max()), units.get(x, "")),  # type: ignore[arg-type]
-                y=Axis(
-                    measure.replace("_", " "), low, 1.05 * high or 1.0, units.get(measure, ""), _MEASURES[measure][1]
-                ),
+                y=Axis(measure_words(measure), low, 1.05 * high or 1.0, units.get(measure, ""), _MEASURES[measure][1]),
                 curves=tuple(curves),
             )
         )
@@ -138,7 +136,7 @@ def _table(cells: pl.DataFrame, keys: Sequence[str], measures: Sequence[str], un
         Head("cell"),
         *(Head(f"{key}, {units[key]}" if units[key] else key, cells[key].dtype.is_numeric()) for key in keys),
     ]
-    heads += [Head("runs"), *(Head(name.replace("_", " ")) for name in measures)]
+    heads += [Head("runs"), *(Head(measure_words(name)) for name in measures)]
     more = f" The first {CELLS} of {cells.height}." if cells.height > CELLS else ""
     return Listing("Cells", f"Means with 95 % intervals.{more}", tuple(heads), rows, "cells")
 

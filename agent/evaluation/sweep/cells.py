@@ -5,7 +5,8 @@ __all__ = [
     "until_of", "values_of",
 ]  # fmt: skip
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,12 @@ from agent.evaluation.counterfactual import MARGIN
 from agent.evaluation.statistics import LEVEL, Interval, fraction, quantile_of, restricted_mean
 from agent.evaluation.sweep.axes import Axis
 from agent.evaluation.sweep.playing import runs_schema
+from agent.evaluation.sweep.sequential import confidence_interval
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+#: Smallest and largest value of measures, by name.
+Bounds = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,16 @@ def _harmed(runs: pl.DataFrame, until_s: float) -> Floats:
     return np.where(np.isnan(gain), np.nan, gain < -MARGIN)
 
 
+def _lost(runs: pl.DataFrame, until_s: float) -> Floats:
+    onset, had, recovered = (_column(name)(runs, until_s) for name in ("fault_onset_s", "incident", "recovered"))
+    return np.where(np.isnan(onset), np.nan, (had == 1.0) & (recovered != 1.0))
+
+
+def _overspent(runs: pl.DataFrame, until_s: float) -> Floats:
+    spent = _column("error_budget_spent")(runs, until_s)
+    return np.where(np.isnan(spent), np.nan, spent > 1.0)
+
+
 #: What is told of every cell; those that are nowhere known are left out, but for ``AGREED``.
 MEASURES: tuple[Measure, ...] = (
     Measure("error_budget_spent", -1, "bad / ((1 - objective) * offered)", _column("error_budget_spent")),
@@ -67,6 +81,13 @@ MEASURES: tuple[Measure, ...] = (
     Measure("ttm_s", -1, "time to mitigation, restricted; runs with a fault, 0 without an incident", _restricted),
     Measure("j", 1, "J", _column("j")),
     Measure("incident", -1, "share of the runs in which users notice", _column("incident"), share=True),
+    Measure(
+        "lost", -1, "share of the runs with a fault that are not over it by the end of the follow-up", _lost, share=True
+    ),
+    Measure("overspent", -1, "share of the runs that spend more than their whole error budget", _overspent, share=True),
+    Measure(
+        "follow_up_budget_spent", -1, "error budget spent in the follow-up only", _column("follow_up_budget_spent")
+    ),
     Measure("recovered", 1, "share of the incidents that end within the follow-up", _column("recovered"), share=True),
     Measure("durable", 1, "share of the runs at risk that stay well when struck again", _column("durable"), share=True),
     Measure("gain_j", 1, "J less that of the run without actions", _gain),
@@ -104,10 +125,22 @@ def values_of(measure: Measure, runs: pl.DataFrame, until_s: float) -> Floats:
     return measure.of(runs, until_s)
 
 
-def interval_of(values: Floats, *, share: bool = False) -> Interval:
+def interval_of(
+    values: Floats, *, share: bool = False, bounds: tuple[float, float] | None = None, stopped: bool = False
+) -> Interval:
     """Return the mean of what is known with its interval at ``LEVEL``: Student's t, or exact for a share.
 
     A mean of fewer than two values has no interval.
+
+    Parameters
+    ----------
+    values
+        (run,) nan where a run does not count.
+    share
+        Whether they are 0 or 1.
+    stopped
+        Whether the number of runs follows from what was found: then the interval is one that holds all the same
+        (``agent.evaluation.sweep.sequential``), which needs ``bounds`` of the values; without them there is none.
     """
     from scipy.special import stdtrit
 
@@ -116,6 +149,12 @@ def interval_of(values: Floats, *, share: bool = False) -> Interval:
     if not n:
         return Interval(np.nan, np.nan, np.nan)
     mean = float(known.mean())
+    if stopped:
+        if bounds is None:
+            return Interval(mean, np.nan, np.nan)
+        low, width = bounds[0], bounds[1] - bounds[0]
+        found = confidence_interval(np.clip((known - low) / width, 0.0, 1.0))
+        return Interval(mean, min(mean, low + width * found.low), max(mean, low + width * found.high))
     if share:
         return fraction(float(known.sum()), n)
     if n < 2:
@@ -124,19 +163,22 @@ def interval_of(values: Floats, *, share: bool = False) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def _summary(measure: Measure, runs: pl.DataFrame, until_s: float) -> dict[str, float]:
+def _summary(measure: Measure, runs: pl.DataFrame, until_s: float, bounds: Bounds | None) -> dict[str, float]:
     """Return the numbers of a measure in one cell."""
+    within = None if bounds is None else bounds.get(measure.name)
     if measure.name == "ttm_s":
         time_s, came, counts = times_of(runs)
         time_s, came = time_s[counts], came[counts]
         mean = restricted_mean(time_s, came, until_s)
+        if bounds is not None:
+            mean = interval_of(np.minimum(time_s, until_s), bounds=within, stopped=True)
         quantiles = [quantile_of(time_s, came, share) if time_s.size else None for share in (0.5, 0.9)]
         middle, high = (np.nan if q is None else q for q in quantiles)
         n = int(time_s.size)
     else:
         values = measure.of(runs, until_s)
         known = values[~np.isnan(values)]
-        mean, n = interval_of(values, share=measure.share), int(known.size)
+        mean, n = interval_of(values, share=measure.share, bounds=within, stopped=bounds is not None), int(known.size)
         middle = high = np.nan
         if known.size and not measure.share:
             middle, high = (float(q) for q in np.quantile(known, (0.5, 0.9)))
@@ -160,7 +202,9 @@ def _known(runs: pl.DataFrame, until_s: float) -> list[Measure]:
     return [m for m in MEASURES if m.name in AGREED or not np.isnan(m.of(runs, until_s)).all()]
 
 
-def cells_table(runs: pl.DataFrame, axes: Sequence[Axis], *, until_s: float | None = None) -> pl.DataFrame:
+def cells_table(
+    runs: pl.DataFrame, axes: Sequence[Axis], *, until_s: float | None = None, bounds: Bounds | None = None
+) -> pl.DataFrame:
     """Return one row per cell that has runs, by number.
 
     Parameters
@@ -171,6 +215,9 @@ def cells_table(runs: pl.DataFrame, axes: Sequence[Axis], *, until_s: float | No
         What varies.
     until_s
         Up to when times to mitigation are averaged; by default ``until_of`` these runs.
+    bounds
+        Of a refined study: the smallest and the largest value of the measures that have them. Intervals are then
+        such as hold although cells were given runs by what was found, and measures without bounds have none.
 
     Returns
     -------
@@ -184,7 +231,7 @@ def cells_table(runs: pl.DataFrame, axes: Sequence[Axis], *, until_s: float | No
         row: dict[str, Any] = {"cell": number} | {axis.key: part[axis.key][0] for axis in axes}
         row |= {"n": part.height, "weight": float(part["weight"].mean())}  # type: ignore[arg-type]
         for measure in measures:
-            row |= {f"{measure.name}_{name}": value for name, value in _summary(measure, part, until).items()}
+            row |= {f"{measure.name}_{name}": value for name, value in _summary(measure, part, until, bounds).items()}
         rows.append(row)
     table = pl.DataFrame(rows, schema=cells_schema(axes, measures), orient="row")
     return table.with_columns(pl.selectors.float().fill_nan(None))
@@ -194,19 +241,24 @@ def _parts(runs: pl.DataFrame, key: str) -> Iterator[tuple[int, pl.DataFrame]]:
     """Yield (value, its runs by replication), by value of a whole-number column."""
     table = runs.sort(key, "replication")
     values = table[key].to_numpy()
-    starts = np.flatnonzero(np.diff(values, prepend=-1)) if values.size else np.zeros(0, np.int64)
-    for first, last in zip(starts, [*starts[1:], values.size], strict=True):
-        yield int(values[first]), table[int(first) : int(last)]
+    edges = [*np.flatnonzero(np.diff(values, prepend=-1)).tolist(), values.size] if values.size else []
+    for first, last in itertools.pairwise(edges):
+        yield int(values[first]), table[first:last]
 
 
 def differences_table(
-    runs: pl.DataFrame, axes: Sequence[Axis], *, against: str | None = None, until_s: float | None = None
+    runs: pl.DataFrame,
+    axes: Sequence[Axis],
+    *,
+    against: str | None = None,
+    until_s: float | None = None,
+    bounds: Bounds | None = None,
 ) -> pl.DataFrame:
     """Return how policies differ from one of them, cell by cell, on the same runs; empty unless ``policy`` varies.
 
     Parameters
     ----------
-    runs, axes, until_s
+    runs, axes, until_s, bounds
         As ``cells_table``.
     against
         The reference; by default the first value of the axis.
@@ -229,13 +281,19 @@ def differences_table(
         reference = str(against or axis.values[0])
         groups = [runs] if not others else runs.sort("cell").partition_by(others, maintain_order=True)
         for group in groups:
-            rows += _of_setting(group, others, [str(v) for v in axis.values], reference, measures, until)
+            rows += _of_setting(group, others, [str(v) for v in axis.values], reference, measures, until, bounds)
     table = pl.DataFrame(rows, schema=schema, orient="row")
     return table.with_columns(pl.selectors.float().fill_nan(None))
 
 
 def _of_setting(
-    group: pl.DataFrame, others: list[str], policies: list[str], reference: str, measures: list[Measure], until: float
+    group: pl.DataFrame,
+    others: list[str],
+    policies: list[str],
+    reference: str,
+    measures: list[Measure],
+    until: float,
+    bounds: Bounds | None,
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of one setting of the other axes."""
     theirs = group.filter(pl.col("policy") == reference)
@@ -250,6 +308,8 @@ def _of_setting(
         row: dict[str, Any] = {key: group[key][0] for key in others}
         row |= {"policy": policy, "against": reference, "n": one.height}
         for m in measures:
-            found = interval_of(m.of(one, until) - m.of(other, until))
+            within = (bounds or {}).get(m.name)
+            either = None if within is None else (within[0] - within[1], within[1] - within[0])
+            found = interval_of(m.of(one, until) - m.of(other, until), bounds=either, stopped=bounds is not None)
             row |= {f"{m.name}_difference": found.value, f"{m.name}_low": found.low, f"{m.name}_high": found.high}
         yield row

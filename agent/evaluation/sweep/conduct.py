@@ -10,10 +10,10 @@ from typing import Any
 import polars as pl
 
 from agent.evaluation.study import uninterrupted
-from agent.evaluation.sweep.cells import cells_table, differences_table
 from agent.evaluation.sweep.crew import Crew
 from agent.evaluation.sweep.playing import BATCH_RUNS, batches, jobs_of, play_batch, runs_schema
-from agent.evaluation.sweep.storage import StudyFolder
+from agent.evaluation.sweep.refining import Refiner
+from agent.evaluation.sweep.storage import StudyFolder, tables_of
 from agent.evaluation.sweep.worlds import Worlds
 
 
@@ -27,6 +27,7 @@ class Conducted:
     played: int  #: runs of this session
     requests: int  #: of them
     interrupted: bool  #: stopped by Ctrl-C; what is here are the finished batches
+    refiner: Refiner | None = None  #: what became of a refined study
 
 
 def conduct(
@@ -34,7 +35,7 @@ def conduct(
     crew: Crew,
     *,
     folder: StudyFolder | None = None,
-    done: set[int] | None = None,
+    known: pl.DataFrame | None = None,
     batch_runs: int = BATCH_RUNS,
     engine: str = "batch",
     threads: int | None = None,
@@ -49,8 +50,8 @@ def conduct(
         Of the study.
     folder
         Where results go, claimed by ``begin`` or ``resume``; without one they stay in memory.
-    done
-        Rows that the folder has already.
+    known
+        Runs that the folder has already.
     batch_runs, engine, threads
         How to run it; without influence on the results.
     on_progress
@@ -58,29 +59,34 @@ def conduct(
     how
         Returns what is noted of this session, from its runs and their requests.
     """
-    sweep, done = worlds.sweep, done or set()
+    sweep = worlds.sweep
+    refiner = (
+        None if sweep.refine is None else Refiner(sweep.refine, sweep.axes, sweep.cells(), sweep.scenario.slo.objective)
+    )
+    done = set() if known is None else set(known["row"].to_list())
+    if refiner is not None and known is not None:
+        refiner.take(known)
     frames, played, requests, interrupted = [pl.DataFrame(schema=runs_schema(sweep.axes))], 0, 0, True
     with contextlib.suppress(KeyboardInterrupt):
-        jobs = (job for job in jobs_of(sweep.cells(), range(sweep.replications)) if job.row not in done)
-        for batch in batches(worlds, jobs, size=batch_runs):
-            tell = None if on_progress is None else lambda runs, before=played: on_progress(before + runs)
-            table = play_batch(worlds, crew, batch, engine=engine, threads=threads, on_progress=tell)
-            with uninterrupted():
-                if folder is None:
-                    frames.append(table)
-                else:
-                    folder.add(table)
-                played += table.height
-                requests += int(table["offered"].sum())
+        for jobs in [jobs_of(sweep.cells(), range(sweep.replications))] if refiner is None else refiner.rounds():
+            missing = (job for job in jobs if job.row not in done)
+            for batch in batches(worlds, missing, size=batch_runs):
+                tell = None if on_progress is None else lambda runs, before=played: on_progress(before + runs)
+                table = play_batch(worlds, crew, batch, engine=engine, threads=threads, on_progress=tell)
+                with uninterrupted():
+                    if folder is None:
+                        frames.append(table)
+                    else:
+                        folder.add(table)
+                    if refiner is not None:
+                        refiner.take(table)
+                    played += table.height
+                    requests += int(table["offered"].sum())
         interrupted = False
     if folder is not None:
         with uninterrupted():
-            tables = folder.finish(sweep, how={} if how is None else how(played, requests))
+            session = {} if how is None else how(played, requests)
+            tables = folder.finish(sweep, how=session, complete=not interrupted)
     else:
-        runs = pl.concat(frames).sort("row")
-        tables = {
-            "runs": runs,
-            "cells": cells_table(runs, sweep.axes),
-            "differences": differences_table(runs, sweep.axes),
-        }
-    return Conducted(played=played, requests=requests, interrupted=interrupted, **tables)
+        tables = tables_of(pl.concat(frames).sort("row"), sweep)
+    return Conducted(played=played, requests=requests, interrupted=interrupted, refiner=refiner, **tables)

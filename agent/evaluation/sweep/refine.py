@@ -15,13 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from agent.evaluation.sweep.axes import Value
 from agent.evaluation.sweep.sequential import confidence_interval
 from simcore.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
-#: Where a cell lies: one value for each varied key; numbers where the key can be refined.
-Point = tuple[float | str, ...]
+#: Where a cell lies: one value for each varied key.
+Point = tuple[Value, ...]
 
 #: Runs of every cell before anything is decided: 8 that all agree already exclude 0.5.
 FIRST_RUNS = 8
@@ -158,13 +159,24 @@ def _lines(points: Sequence[Point]) -> list[tuple[int, list[Point]]]:
     lines: dict[tuple[int, Point], list[Point]] = {}
     for point in points:
         for axis, value in enumerate(point):
-            if not isinstance(value, str):
+            if is_number(value):
                 lines.setdefault((axis, (*point[:axis], *point[axis + 1 :])), []).append(point)
     ordered = sorted(lines.items(), key=lambda item: item[0][0])
-    return [(axis, sorted(line, key=lambda point: point[axis])) for (axis, _), line in ordered if len(line) > 1]
+    return [(axis, sorted(line, key=lambda point: number(point[axis]))) for (axis, _), line in ordered if len(line) > 1]
 
 
-def midpoints(standings: Mapping[Point, Standing], axes: Sequence[Sequence[float | str]], depth: int) -> list[Point]:
+def is_number(value: Value) -> bool:
+    """Return whether a value has an order and a middle to another one; True and False have not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def number(value: Value) -> float:
+    """Return a value that is a number."""
+    assert isinstance(value, (int, float))
+    return float(value)
+
+
+def midpoints(standings: Mapping[Point, Standing], axes: Sequence[Sequence[Value]], depth: int) -> list[Point]:
     """Return the cells to add: halfway between neighbours that lie on different sides of the level.
 
     Parameters
@@ -172,7 +184,7 @@ def midpoints(standings: Mapping[Point, Standing], axes: Sequence[Sequence[float
     standings
         Of all cells.
     axes
-        (axis, value) the values of the grid that it began with, increasing where they are numbers.
+        (axis, value) the values of the grid that it began with.
     depth
         How often a distance of that grid may be halved.
     """
@@ -185,25 +197,30 @@ def midpoints(standings: Mapping[Point, Standing], axes: Sequence[Sequence[float
         # neighbours of a coarser row lie further apart than a step of the grid: their boundary is not between them
         if gap <= 1.0 + 1e-9 and 0.5 * gap >= 0.5**depth - 1e-9:
             values = [end[flip.axis] for end in flip.ends]
-            middle = 0.5 * (float(values[0]) + float(values[1]))
+            middle: Value = 0.5 * (number(values[0]) + number(values[1]))
+            if all(isinstance(value, int) for value in axes[flip.axis]):
+                if middle != int(number(middle)):
+                    continue
+                middle = int(number(middle))
             found[(*flip.ends[0][: flip.axis], middle, *flip.ends[0][flip.axis + 1 :])] = None
     return list(found)
 
 
-def _place(axis: Sequence[float | str], value: float | str) -> float:
+def _place(axis: Sequence[Value], value: Value) -> float:
     """Return where a value lies among those of an axis: 1.5 is halfway between the second and the third."""
-    if isinstance(value, str):
+    if not is_number(value):
         return float(axis.index(value))
-    return float(np.interp(value, np.asarray(axis, np.float64), np.arange(len(axis))))
+    known = sorted(number(other) for other in axis)
+    return float(np.interp(number(value), known, np.arange(len(known))))
 
 
-def weights(points: Sequence[Point], axes: Sequence[Sequence[float | str]], depth: int) -> Floats:
+def weights(points: Sequence[Point], axes: Sequence[Sequence[Value]], depth: int) -> Floats:
     """Return (point,) the part of the design that a cell stands for; a cell of the whole grid stands for 1.
 
     The part is what lies nearer to it than to any other cell with the same names, in steps of the grid, found on a
     lattice twice as fine as the cells. What was refined counts no more than the rest in a mean with these weights.
     """
-    numbers = [i for i, axis in enumerate(axes) if not isinstance(axis[0], str)]
+    numbers = [i for i, axis in enumerate(axes) if all(map(is_number, axis))]
     if not depth or not numbers:
         return np.ones(len(points))
     from scipy.spatial import cKDTree
@@ -213,7 +230,7 @@ def weights(points: Sequence[Point], axes: Sequence[Sequence[float | str]], dept
     lattice = np.stack([grid.ravel() for grid in np.meshgrid(*ticks, indexing="ij")], axis=1)
     groups: dict[Point, list[int]] = {}
     for k, point in enumerate(points):
-        groups.setdefault(tuple(value for value in point if isinstance(value, str)), []).append(k)
+        groups.setdefault(tuple(value for i, value in enumerate(point) if i not in numbers), []).append(k)
     found = np.zeros(len(points))
     for members in groups.values():
         places = np.array([[_place(axes[i], points[k][i]) for i in numbers] for k in members])

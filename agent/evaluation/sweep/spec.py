@@ -1,6 +1,6 @@
 """What people write: a study file in YAML, or the options of a command that say the same; and the way to a study."""
 
-__all__ = ["FaultEntry", "StudySpec", "build", "read_spec", "write_spec"]
+__all__ = ["FaultEntry", "RefineEntry", "StudySpec", "build", "read_spec", "write_spec"]
 
 import io
 import os
@@ -16,7 +16,8 @@ from agent.evaluation.study import with_steps
 from agent.evaluation.sweep.axes import MAX_CELLS, Axis, Cell, parse_axis
 from agent.evaluation.sweep.design import count_cells
 from agent.evaluation.sweep.keys import FAULT_FIELDS, PARTS, key_of
-from agent.evaluation.sweep.sweep import FaultSpec, Sweep
+from agent.evaluation.sweep.refining import mistakes_of
+from agent.evaluation.sweep.sweep import FaultSpec, Refinement, Sweep
 from agent.evaluation.sweep.worlds import Worlds
 from simcore.errors import FaultError, InputError, suggest
 from simcore.model.documents import Document, Mistake, read_document
@@ -40,6 +41,21 @@ class FaultEntry(Spec):
     severity: float | None = None
     profile: str | None = None
     place: str | None = None
+
+
+class RefineEntry(Spec):
+    """Runs go where the outcome flips, until every cell is known well enough."""
+
+    measure: str
+    """Whose mean is looked at: a share, such as ``lost``, or a budget."""
+    width: float
+    """Half of the interval of a cell that is narrow enough, in units of the measure."""
+    level: float | None = None
+    """Cells whose interval lies on one side of it are done; absent: 0.5 for a share, else all cells get narrow."""
+    budget: Count | None = None
+    """Runs at most."""
+    depth: Annotated[int, Field(ge=0, le=8)] = 0
+    """How often the distance between neighbours may be halved where the outcome flips."""
 
 
 class StudySpec(Spec):
@@ -79,6 +95,8 @@ class StudySpec(Spec):
     shadow: bool = False
     twins: bool = False
     """Every run is also run without actions."""
+    refine: RefineEntry | None = None
+    """Instead of ``replications``."""
 
 
 def read_spec(file: Path) -> tuple[StudySpec, Document]:
@@ -145,6 +163,7 @@ def build(spec: StudySpec, folder: Path | None = None) -> tuple[Sweep | None, li
     faults = _faults(spec, scenario, mistakes)
     axes = _axes(spec, scenario, mistakes)
     mistakes += _of_design(spec, axes)
+    refine = _refinement(spec, scenario, axes, mistakes)
     mistakes += _of_values(scenario, axes)
     if mistakes:
         return None, mistakes
@@ -152,7 +171,7 @@ def build(spec: StudySpec, folder: Path | None = None) -> tuple[Sweep | None, li
         scenario=scenario, axes=tuple(axes), replications=spec.replications, design=spec.design,
         samples=spec.samples or 0, seed=spec.seed, split=spec.split, faults=tuple(faults), mix=spec.mix,
         detector_seed=spec.detector_seed, detector_from=spec.detector_from, shadow=spec.shadow, twins=spec.twins,
-        **names,
+        refine=refine, **names,
     )  # fmt: skip
     mistakes += _of_cells(sweep)
     return (None if mistakes else sweep), mistakes
@@ -264,13 +283,26 @@ def _of_design(spec: StudySpec, axes: list[Axis]) -> Iterator[Mistake]:
 
 def _of_values(scenario: Scenario, axes: list[Axis]) -> Iterator[Mistake]:
     """Yield the rules that single values of scenario parameters break, each by itself; of ranges, the ends."""
+    plain = scenario.model_dump()
     for axis in axes:
-        worlds = Worlds(Sweep(scenario=scenario, detector="any", axes=(axis,), faults=(FaultSpec("none"),)))
-        if worlds.keys[0].role == "scenario":
-            ends = (axis.at(0.0), axis.at(1.0 - 1e-12)) if axis.ranged else axis.values
-            cells = [Cell(number, (value,)) for number, value in enumerate(ends)]
-            for line in worlds.mistakes(cells):
-                yield Mistake(("vary", axis.key), f": {line}")
+        if key_of(axis.key, plain, step_s=scenario.timing.step_s).role != "scenario":
+            continue
+        worlds = Worlds(Sweep(scenario=scenario, axes=(axis,), faults=(FaultSpec("none"),)))
+        ends = (axis.at(0.0), axis.at(1.0 - 1e-12)) if axis.ranged else axis.values
+        for line in worlds.mistakes([Cell(number, (value,)) for number, value in enumerate(ends)]):
+            yield Mistake(("vary", axis.key), f": {line}")
+
+
+def _refinement(spec: StudySpec, scenario: Scenario, axes: list[Axis], mistakes: list[Mistake]) -> Refinement | None:
+    asked = spec.refine
+    if asked is None:
+        return None
+    found = Refinement(asked.measure, asked.width, asked.level, asked.budget, asked.depth)
+    for line in mistakes_of(found, scenario, axes):
+        mistakes += _collect(("refine",), InputError(line))
+    if "replications" in spec.model_fields_set:
+        mistakes.append(Mistake(("replications",), "must be absent beside refine, which finds out how many there are"))
+    return found
 
 
 def _of_cells(sweep: Sweep) -> Iterator[Mistake]:

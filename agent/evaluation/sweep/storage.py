@@ -5,7 +5,7 @@
 runs, batches lie in ``parts``. What a folder holds in the end depends on the study alone, but for ``how.json``.
 """
 
-__all__ = ["StudyFolder", "crew_of", "is_study", "read_study"]
+__all__ = ["StudyFolder", "crew_of", "is_study", "read_study", "tables_of"]
 
 import contextlib
 import io
@@ -21,6 +21,7 @@ from agent.evaluation.study import pack, state_id, unpack
 from agent.evaluation.sweep.cells import cells_table, differences_table, until_of
 from agent.evaluation.sweep.crew import Crew
 from agent.evaluation.sweep.playing import runs_schema
+from agent.evaluation.sweep.refining import bounds_of, weighted
 from agent.evaluation.sweep.sweep import Sweep
 from simcore.errors import ResultsError
 from simcore.telemetry.files import replace_file, why
@@ -131,8 +132,8 @@ class StudyFolder:
             _clear(self.target)
         self._write_metadata()
 
-    def resume(self, found: Mapping[str, Any], crew: Crew) -> set[int]:
-        """Go on with a study that was interrupted; return the rows that are there already.
+    def resume(self, found: Mapping[str, Any], crew: Crew) -> pl.DataFrame:
+        """Go on with a study that was interrupted; return the runs that are there already.
 
         Parameters
         ----------
@@ -156,7 +157,7 @@ class StudyFolder:
         self.metadata = dict(found)
         numbers = [int(path.stem.rpartition("-")[2]) for path in self._part_files()]
         self._parts = max(numbers, default=-1) + 1
-        return set(self._table(crew.sweep).get_column("row").to_list())
+        return self._table(crew.sweep)
 
     def add(self, runs: pl.DataFrame) -> None:
         """Keep the runs of a finished batch.
@@ -171,23 +172,19 @@ class StudyFolder:
         replace_file(self.target / "parts" / f"part-{self._parts:05d}.parquet", _parquet(runs))
         self._parts += 1
 
-    def finish(self, sweep: Sweep, *, how: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
+    def finish(self, sweep: Sweep, *, how: Mapping[str, Any], complete: bool) -> dict[str, pl.DataFrame]:
         """Write the tables of everything that is there, and return them: runs, cells and differences.
 
-        A study whose planned runs are all there is complete; another one can be gone on with.
+        One that is not complete can be gone on with.
 
         Raises
         ------
         ResultsError
             If the disk is full or the folder cannot be written; finished batches stay.
         """
-        runs = self._table(sweep)
+        tables = tables_of(self._table(sweep), sweep)
+        runs = tables["runs"]
         until_s = until_of(runs)
-        tables = {
-            "runs": runs,
-            "cells": cells_table(runs, sweep.axes, until_s=until_s),
-            "differences": differences_table(runs, sweep.axes, until_s=until_s),
-        }
         replace_file(self.target / _RUNS, _parquet(runs))
         replace_file(self.target / _CELLS, _parquet(tables["cells"]))
         if "policy" in sweep.keys:
@@ -196,7 +193,7 @@ class StudyFolder:
             "runs": runs.height,
             "cells": tables["cells"].height,
             "ttm_until_s": until_s if until_s == until_s else None,
-            "complete": runs.height == self.metadata["planned"],
+            "complete": complete or runs.height == self.metadata["planned"],
         }
         self._write_metadata()
         self._write_how(how)
@@ -233,6 +230,19 @@ class StudyFolder:
         replace_file(path, text.encode() + b"\n")
 
 
+def tables_of(runs: pl.DataFrame, sweep: Sweep) -> dict[str, pl.DataFrame]:
+    """Return the tables of a study: runs, cells and differences; in a refined one runs have weights."""
+    until_s, bounds = until_of(runs), None
+    if sweep.refine is not None:
+        runs = weighted(runs, sweep.axes, sweep.refine.depth)
+        bounds = bounds_of(sweep.scenario, sweep.axes, until_s)
+    return {
+        "runs": runs,
+        "cells": cells_table(runs, sweep.axes, until_s=until_s, bounds=bounds),
+        "differences": differences_table(runs, sweep.axes, until_s=until_s, bounds=bounds),
+    }
+
+
 def metadata_of(crew: Crew) -> dict[str, Any]:
     """Return what ``study.json`` says of a study before it has run."""
     sweep = crew.sweep
@@ -241,7 +251,7 @@ def metadata_of(crew: Crew) -> dict[str, Any]:
         "kind": _KIND,
         **described,
         "sources": sources_digest(*_SOURCES),
-        "design": sweep.design,
+        "design": sweep.design if sweep.refine is None else "refined",
         "axes": [axis.plain() for axis in sweep.axes],
         "replications": sweep.replications,
         "policies": {name: state_id(state) for name, state in crew.states.items()},

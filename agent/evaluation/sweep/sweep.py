@@ -1,6 +1,6 @@
 """A study as a typed description: the scenario, what varies, how often each cell is run, and who acts."""
 
-__all__ = ["FaultSpec", "Sweep"]
+__all__ = ["FaultSpec", "Refinement", "Sweep"]
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,6 +26,17 @@ class FaultSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Refinement:
+    """What is asked of a study that is refined: runs where the outcome flips, until that is known well enough."""
+
+    measure: str  #: one of ``refining.REFINABLE``
+    half_width: float  #: of the interval of a cell that is narrow enough, in units of the measure
+    level: float | None = None  #: cells on one side of it are done; None: half for a share, else all get narrow
+    budget: int | None = None  #: runs at most
+    depth: int = 0  #: how often the distance between neighbours may be halved where the outcome flips
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
     """Everything that the results of a study depend on, but for the states of policies that learned."""
 
@@ -45,6 +56,7 @@ class Sweep:
     policy: str = ""
     shadow: bool = False
     twins: bool = False  #: every run is also run without actions
+    refine: Refinement | None = None  #: instead of a number of replications
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -63,7 +75,8 @@ class Sweep:
         """Return the study but for its scenario and axes, JSON-able; ``from_metadata`` is the way back."""
         names = [f.name for f in dataclasses.fields(self) if f.name not in ("scenario", "axes")]
         plain = {name: getattr(self, name) for name in names}
-        return plain | {"faults": [dataclasses.asdict(fault) for fault in self.faults]}
+        refine = None if self.refine is None else dataclasses.asdict(self.refine)
+        return plain | {"faults": [dataclasses.asdict(fault) for fault in self.faults], "refine": refine}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> "Sweep":
@@ -77,6 +90,8 @@ class Sweep:
         try:
             plain = dict(metadata["arguments"])
             plain["faults"] = tuple(FaultSpec(**fault) for fault in plain["faults"])
+            if plain.get("refine") is not None:
+                plain["refine"] = Refinement(**plain["refine"])
             axes: Sequence[Axis] = [Axis.of(axis) for axis in metadata["axes"]]
             sweep = cls(scenario=Scenario.model_validate(metadata["scenario"]), axes=tuple(axes), **plain)
         except (KeyError, TypeError, ValueError) as error:

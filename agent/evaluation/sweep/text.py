@@ -63,11 +63,14 @@ def _runs(cells: pl.DataFrame) -> str:
     return f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
 
 
-def _shown(value: Value, decimals: int | None = None) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    if decimals is not None and isinstance(value, float):
-        return f"{value:.{decimals}f}"
+def _shown(number: float | None, decimals: int) -> str:
+    return "-" if number is None or math.isnan(number) else f"{number:.{decimals}f}"
+
+
+def _level(value: Value) -> str:
+    """Return a value of an axis."""
+    if value is None:
+        return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -101,7 +104,7 @@ def _measured(row: dict[str, Any], main: str) -> list[str]:
 
 def _table(cells: pl.DataFrame, axes: Sequence[Axis], main: str) -> str:
     rows = [[axis.key for axis in axes] + [_called(main)] + [heading for _, heading, _ in _SHOWN]]
-    rows += [[_shown(row[axis.key]) for axis in axes] + _measured(row, main) for row in cells.iter_rows(named=True)]
+    rows += [[_level(row[axis.key]) for axis in axes] + _measured(row, main) for row in cells.iter_rows(named=True)]
     return _columns(rows)
 
 
@@ -115,7 +118,7 @@ def _along(cells: pl.DataFrame, axis: Axis, main: str) -> str:
         groups = [(name, cells.filter(place.cast(pl.String) == name)) for name in names]
     else:
         values = list(axis.values)[:_LINES]
-        groups = [(_shown(value), cells.filter(pl.col(key).eq_missing(value))) for value in values]
+        groups = [(_level(value), cells.filter(pl.col(key).eq_missing(value))) for value in values]
     rows = [[key, "cells", _called(main), *(heading for _, heading, _ in _SHOWN)]]
     for name, part in groups:
         if part.height:
@@ -151,15 +154,15 @@ def _map(
     high: float,
 ) -> str:
     """Return a heat map: numbers beside their shade where they fit, else shades alone."""
-    left = max(len(_shown(value)) for value in down)
+    left = max(len(_level(value)) for value in down)
     texts = {at: _shown(value, 2) for at, value in values.items()}
-    wide = max([len(_shown(value)) for value in across] + [len(text) for text in texts.values()]) + 2
+    wide = max([len(_level(value)) for value in across] + [len(text) for text in texts.values()]) + 2
     numbers = left + (wide + 1) * len(across) <= _WIDTH
     lines = []
     if numbers:
-        lines.append(" " * left + "".join(f"{_shown(value).rjust(wide)} " for value in across).rstrip())
+        lines.append(" " * left + "".join(f"{_level(value).rjust(wide)} " for value in across).rstrip())
     for row in down:
-        line = _shown(row).rjust(left)
+        line = _level(row).rjust(left)
         for column in across:
             value = values.get((row, column))
             shade = " " if value is None else _shade(value, low, high)
@@ -167,7 +170,7 @@ def _map(
         lines.append(line.rstrip())
     lines.append(f"{' ' * left} from {low:.2f} '{_SHADES[0]}' to {high:.2f} '{_SHADES[-1]}'")
     if not numbers:
-        lines.append(f"{' ' * left} {_shown(across[0])} to {_shown(across[-1])} from left to right")
+        lines.append(f"{' ' * left} {_level(across[0])} to {_level(across[-1])} from left to right")
     return "\n".join(lines)
 
 

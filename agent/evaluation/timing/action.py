@@ -123,7 +123,7 @@ def _check(
     if action not in table.names[1:]:
         kinds = ", ".join(dict.fromkeys(table.kinds[1:]))
         wrong.append(
-            f"--action must be an action of {scenario.name}, got '{action}'{suggest(action, table.names)} ({kinds})"
+            f"--action must be an action of {scenario.name}, got '{action}'{suggest(action, table.names[1:])} ({kinds})"
         )
     if not durations_s or min(durations_s) <= 0.0:
         wrong.append("--durations must be above 0: a fault that lasts until it is fixed has no end")

@@ -141,7 +141,8 @@
       show([{ text: field.dataset.tip }], box.right, box.bottom);
     });
   }
-  addEventListener("scroll", hide, { passive: true });
+  // what the keyboard has brought up stays while the page follows it
+  addEventListener("scroll", () => { if (!document.activeElement.matches(".plane, .map")) hide(); }, { passive: true });
 
   // lines on and off
   for (const legend of all(".legend")) {
