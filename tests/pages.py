@@ -190,9 +190,7 @@ def _untested(line: str) -> str | None:
         return None
     if words[0] == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-        known = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE) + re.findall(
-            r"^([A-Z]+) \?=", makefile, re.MULTILINE
-        )
+        known = re.findall(r"^([a-z-]+:|[A-Z]+ \?=)", makefile, re.MULTILINE)
         given = {f"{name} ?=" if sign else f"{name}:" for name, sign, _ in (word.partition("=") for word in words[1:])}
         return None if given <= set(known) else "no such target"
     if words[:2] == ["pip", "install"]:
