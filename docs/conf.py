@@ -118,6 +118,8 @@ def _write_modules(app: "Sphinx") -> None:
 
 def _add(app: "Sphinx", name: str, source: list[str]) -> None:
     """Add to a page what a code host would show as noise."""
+    # what lies beside the documentation is named on the site, not linked
+    source[0] = re.sub(r"\[([^\]]+)\]\((?:\.\./){2}([\w/]+\.md)[^)]*\)", r"\1 (`\2`)", source[0])
     if name == "index":
         source[0] += _toctrees()
     elif name == "reference/api":

@@ -25,11 +25,11 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 #: What pictures are drawn from: folder -> the command that makes it.
 STUDIES = {
-    "compared": "mendsim compare --policies noop,threshold_rules,playbook --episodes 40 --seed 3 --out compared/",
-    "severity": "mendsim sweep --fault bad_deploy@api --vary fault.onset_s=60:300:60"
-    " --vary fault.severity=0.15,0.3,0.45,0.6 --policy playbook --replications 6 --out severity/",
+    "compared": "mendsim compare --policies noop,threshold_rules,playbook --episodes 60 --seed 3 --out compared/",
+    "severity": "mendsim sweep --fault bad_deploy@api --vary fault.onset_s=60:360:60"
+    " --vary fault.severity=0.1,0.2,0.3,0.4,0.5,0.6 --policy playbook --replications 12 --out severity/",
 }
-_REPORT = "mendsim report compared/ severity/ --episodes 2 --out report.html"
+_REPORT = "mendsim report compared/ severity/ --out report.html"
 _EPISODE = "--seed 7 --fault bad_deploy@api --onset 5min"
 
 
@@ -51,11 +51,6 @@ SHOTS = {
     "compared.png": Shot(
         "mendsim compare --policies noop,threshold_rules,playbook --episodes 60 --seed 3 --png compared.png",
         "compared.png",
-    ),
-    "map.png": Shot(
-        "mendsim map --fault traffic_surge@workload --loads 0.7,1,1.3 --severities 0.3,0.6,0.9 --delays 3"
-        " --runs 6 --png map.png",
-        "map.png",
     ),
     "watch.svg": Shot(f"mendsim watch {_EPISODE}", "watch.svg", keys=("n",) * 66),
     "watch_verdict.svg": Shot(f"mendsim watch {_EPISODE}", "watch_verdict.svg", keys=("e", "v")),

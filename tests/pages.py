@@ -193,8 +193,10 @@ def _untested(line: str) -> str | None:
     if not words or words[0] == "mendsim" or words[:2] == ["source", ".venv/bin/activate"]:
         return None
     if words[0] == "make":
-        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-        return None if set(words[1:]) <= set(targets) else "no such target"
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        known = re.findall(r"^([a-z-]+:|[A-Z]+ \?=)", makefile, re.MULTILINE)
+        given = {f"{name} ?=" if sign else f"{name}:" for name, sign, _ in (word.partition("=") for word in words[1:])}
+        return None if given <= set(known) else "no such target"
     if words[:2] == ["pip", "install"]:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         extras = re.findall(r"\[([\w,]+)\]", words[-1])
