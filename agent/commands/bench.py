@@ -5,6 +5,7 @@ __all__ = ["bench"]
 import dataclasses
 import importlib.util
 import json
+import os
 import math
 import subprocess
 import sys
@@ -137,9 +138,11 @@ class _Suite:
         from agent.evaluation.benchmarks import Verdict, compare
 
         for _ in range(_MORE):
+            if self.failed or not self.found.entries:
+                return
             rows = compare(self.found, baseline, bound=bound)
             names = [row.name for row in rows if row.verdict is Verdict.SLOWER]
-            if not names or self.failed:
+            if not names:
                 return
             self.confirmed += 1
             self._tell(f"once more: {len(names)} that seem slower")
@@ -171,7 +174,9 @@ class _Suite:
 
     def _wait(self, command: list[str], said: Any, notes: Path) -> int:
         """Wait for a process, saying what it has done; Ctrl-C reaches it too, and ends it."""
-        with subprocess.Popen(command, cwd=_HOUSE, stdout=said, stderr=subprocess.STDOUT) as process:
+        # A pytest around this one, as in the tests, is none of its business.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        with subprocess.Popen(command, cwd=_HOUSE, stdout=said, stderr=subprocess.STDOUT, env=own) as process:
             told = 0
             try:
                 while True:
