@@ -1,4 +1,4 @@
-"""What Gymnasium calls when it looks for environments: names only, nothing of the simulator is imported."""
+"""The environments by name. Nothing of the simulator is imported before one is made."""
 
 __all__ = ["NAMESPACE", "name_of", "register"]
 
