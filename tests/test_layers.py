@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.detectors", "agent.diagnosers", "agent.policies"),
     ("agent.registry", "agent.loop", "agent.play", "agent.rollouts", "agent.symptoms"),
     ("agent.evaluation",),
-    ("agent.console",),
+    ("agent.console", "agent.environments"),
     ("agent.commands",),
     ("cli", "bench", "tests"),
 )
