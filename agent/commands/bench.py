@@ -5,8 +5,8 @@ __all__ = ["bench"]
 import dataclasses
 import importlib.util
 import json
-import os
 import math
+import os
 import subprocess
 import sys
 import tempfile
