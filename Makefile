@@ -50,7 +50,7 @@ run: $(VENV)/.runtime
 	@echo "  $(BIN)/mendsim eval --episodes 200 --policy noop,threshold_rules,bandit --out compare/"
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:benchmark
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -p no:benchmark
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
