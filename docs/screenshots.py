@@ -28,6 +28,9 @@ STUDIES = {
     "compared": "mendsim compare --policies noop,threshold_rules,playbook --episodes 60 --seed 3 --out compared/",
     "severity": "mendsim sweep --fault bad_deploy@api --vary fault.onset_s=60:360:60"
     " --vary fault.severity=0.1,0.2,0.3,0.4,0.5,0.6 --policy playbook --replications 12 --out severity/",
+    "onset": "mendsim sweep --steps 120 --fault bad_deploy@api --vary fault.onset_s=15:300:15"
+    " --vary fault.severity=0.2:1:0.2 --vary policy=noop,threshold_rules,playbook,bandit"
+    " --vary workload.period_s=600 --vary workload.phase=0.75 --replications 50 --out onset/",
 }
 _REPORT = "mendsim report compared/ severity/ --out report.html"
 _EPISODE = "--seed 7 --fault bad_deploy@api --onset 5min"
@@ -54,6 +57,12 @@ SHOTS = {
     ),
     "watch.svg": Shot(f"mendsim watch {_EPISODE}", "watch.svg", keys=("n",) * 66),
     "watch_verdict.svg": Shot(f"mendsim watch {_EPISODE}", "watch_verdict.svg", keys=("e", "v")),
+    "onset_and_severity.png": Shot(  # 20,000 runs: about nine minutes on two cores
+        "mendsim report onset/ --out onset.html --episodes 0 --png onset_pictures/",
+        "onset_pictures/follow-up-budget-spent-fault-severity-over-fault-onset-s-policy-playbook"
+        "-workload-period-s-600-0-workload-phase-0-75.png",
+        ("onset",),
+    ),
     "report.png": Shot(
         "mendsim report compared/ severity/ --out report.html", "report.html", ("compared", "severity"), (1100, 1500)
     ),
