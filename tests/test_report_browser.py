@@ -203,7 +203,7 @@ def test_colours_follow_the_system_and_the_button(browser: Any) -> None:
 
 
 def there(browser: Any, selector: str) -> bool:
-    """Return whether the page has such an element, without a script; asked again if the page was exchanged meanwhile."""
+    """Return whether the page has such an element, without a script; asked again if it was exchanged meanwhile."""
     from selenium.common.exceptions import WebDriverException
 
     for _ in range(50):
@@ -222,7 +222,8 @@ def test_a_page_can_be_printed_and_read_without_scripts(browser: Any) -> None:
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         browser.refresh()
-        assert there(browser, "html") and not there(browser, "html.js")
+        assert there(browser, "html")
+        assert not there(browser, "html.js")
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
         browser.refresh()
